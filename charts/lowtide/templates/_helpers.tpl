@@ -94,14 +94,57 @@ nodeAffinity:
 {{ . }}.spec.?tolerations.orValue([]).exists(t, t.?key.orValue("") == "" && t.?operator.orValue("Equal") == "Exists" && t.?effect.orValue("") in ["", "NoSchedule"])
 {{- end -}}
 
-{{/* Whether the pod in `object` cannot come onto a node we bought: each of its terms avoids them. */}}
+{{/* Whether the pod, or the template of pods, in this variable cannot come onto a node we bought: each of its terms avoids them. */}}
 {{- define "lowtide.keepsOff" -}}
-[object.spec.?affinity.?nodeAffinity.?requiredDuringSchedulingIgnoredDuringExecution.?nodeSelectorTerms.orValue([])].exists(terms, terms.size() > 0 && terms.all(t, t.?matchExpressions.orValue([]).exists(e, e.key == "lowtide.node-restriction.kubernetes.io/claim" && e.operator == "DoesNotExist")))
+[{{ . }}.spec.?affinity.?nodeAffinity.?requiredDuringSchedulingIgnoredDuringExecution.?nodeSelectorTerms.orValue([])].exists(terms, terms.size() > 0 && terms.all(t, t.?matchExpressions.orValue([]).exists(e, e.key == "lowtide.dev/node-class" && e.operator == "DoesNotExist")))
+{{- end -}}
+
+{{/*
+The mutation that makes each node selector term of a pod, or of a template of pods, avoid the nodes we bought. Each term by itself would do, so each must.
+By the label that our nodes register with: that of their claim comes later. More than sixteen terms are refused by validation. Needs `variables.terms`; `at` is where the pod is: "" or "template".
+*/}}
+{{- define "lowtide.keepOff" -}}
+{{- $type := ternary "Object.spec.template.spec" "Object.spec" (eq .at "template") }}
+{{- $path := ternary "/spec/template/spec" "/spec" (eq .at "template") }}
+{{- $pod := ternary "object.spec.template" "object" (eq .at "template") }}
+{{- $required := printf "%s.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution" $type }}
+{{- $place := printf "%s/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution" $path }}
+{{- $term := printf "%s.nodeSelectorTerms" $required }}
+{{- $avoid := printf "%s.matchExpressions{key: %q, operator: \"DoesNotExist\"}" $term "lowtide.dev/node-class" }}
+{{- $whole := printf "%s{nodeSelectorTerms: [%s{matchExpressions: [%s]}]}" $required $term $avoid -}}
+- patchType: JSONPatch
+  jsonPatch:
+    expression: >-
+      variables.terms.size() > 0 ?
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].filter(i, i < variables.terms.size()).map(i,
+          has(variables.terms[i].matchExpressions) ?
+            JSONPatch{op: "add", path: "{{ $place }}/nodeSelectorTerms/" + string(i) + "/matchExpressions/-", value: {{ $avoid }}} :
+            JSONPatch{op: "add", path: "{{ $place }}/nodeSelectorTerms/" + string(i) + "/matchExpressions",
+              value: [{"key": "lowtide.dev/node-class", "operator": "DoesNotExist"}]}) :
+      has({{ $pod }}.spec.affinity) && has({{ $pod }}.spec.affinity.nodeAffinity) ?
+        [JSONPatch{op: "add", path: "{{ $place }}", value: {{ $whole }}}] :
+      has({{ $pod }}.spec.affinity) ?
+        [JSONPatch{op: "add", path: "{{ $path }}/affinity/nodeAffinity", value:
+          {{ $type }}.affinity.nodeAffinity{requiredDuringSchedulingIgnoredDuringExecution: {{ $whole }}}}] :
+        [JSONPatch{op: "add", path: "{{ $path }}/affinity", value:
+          {{ $type }}.affinity{nodeAffinity: {{ $type }}.affinity.nodeAffinity{requiredDuringSchedulingIgnoredDuringExecution: {{ $whole }}}}}]
+{{- end -}}
+
+{{/* Whether whoever asks may change node pools: the platform team. */}}
+{{- define "lowtide.byPlatform" -}}
+"system:masters" in request.userInfo.?groups.orValue([]) || authorizer.group("lowtide.dev").resource("gpunodepools").check("update").allowed()
 {{- end -}}
 
 {{/* Namespaces that none of our policies applies to. */}}
 {{- define "lowtide.notExempt" -}}
 {{- with .Values.admission.exemptNamespaces -}}
+- {key: kubernetes.io/metadata.name, operator: NotIn, values: {{ toJson . }}}
+{{- end -}}
+{{- end -}}
+
+{{/* The same, and those whose DaemonSets may run on the machines we buy. */}}
+{{- define "lowtide.notAgents" -}}
+{{- with concat .Values.admission.exemptNamespaces .Values.admission.agentNamespaces | uniq -}}
 - {key: kubernetes.io/metadata.name, operator: NotIn, values: {{ toJson . }}}
 {{- end -}}
 {{- end -}}

@@ -197,7 +197,8 @@ async fn leader(args: &CheckArgs, client: &Client) -> Finding {
         return Finding::note(Area::Cluster, what, format!("no operator leads (Lease {}/{})", lease.namespace, lease.name), todo);
     };
     if let Some(theirs) = other_release(&holder, &lease.identity) {
-        let todo = format!("a cluster has one lowtide: uninstall that of {theirs} or that of {namespace}, or name its namespace (--namespace)");
+        let todo =
+            format!("a cluster has one lowtide: uninstall that of {theirs} or that of {namespace}, or name its namespace (--namespace)");
         return Finding::fault(Area::Cluster, what, format!("{holder} leads, of another release than that of {namespace}"), todo);
     }
     let age = Timestamp::now().as_second() - renewed.as_second();

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::company::tolerates;
 pub use super::labels::{LabelOperator, LabelRequirement};
 use super::need::Toleration;
+use super::need::constraints::PIN;
 use crate::core::units::{Mebibytes, Millicores, Resources};
 
 /// A DaemonSet in the cluster.
@@ -37,12 +38,13 @@ const OF_OUR_NODES: [(&str, &str, &str); 2] =
 /// Labels that NVIDIA's own discovery puts on GPU nodes after they joined: if any nodes have them, lowtide's do.
 const DISCOVERED: [&str; 2] = ["nvidia.com/", "feature.node.kubernetes.io/"];
 /// Labels whose value depends on the machine: they are assumed present, and every value to match.
-const OF_THE_MACHINE: [&str; 5] = [
+const OF_THE_MACHINE: [&str; 6] = [
     "node.kubernetes.io/instance-type",
     "topology.kubernetes.io/zone",
     "kubernetes.io/arch",
     "kubernetes.io/hostname",
     "lowtide.dev/instance-id",
+    PIN,
 ];
 
 impl DaemonSet {
@@ -127,7 +129,8 @@ mod tests {
 
     #[test]
     fn what_will_run_on_our_nodes_counts_and_nothing_else() {
-        let labels = BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned()), ("tier".to_owned(), "gpu".to_owned())]);
+        let labels = [("kubernetes.io/os", "linux"), ("lowtide.dev/node-class", "us"), ("tier", "gpu")];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let one_of = |values: &[&str]| LabelOperator::In(values.iter().map(|v| (*v).to_owned()).collect());
         for (set, runs) in [
             (set(&[], vec![]), true),
@@ -141,6 +144,8 @@ mod tests {
             (set(&[], vec![vec![("tier", LabelOperator::DoesNotExist)]]), false),
             (set(&[], vec![vec![("kubernetes.io/arch", one_of(&["arm64"])), ("cores", LabelOperator::Other)]]), true),
             (set(&[], vec![vec![("nvidia.com/gpu.present", LabelOperator::DoesNotExist)]]), false),
+            (set(&[], vec![vec![("lowtide.dev/node-class", LabelOperator::DoesNotExist)]]), false),
+            (set(&[], vec![vec![(PIN, LabelOperator::DoesNotExist)]]), false),
         ] {
             assert_eq!(set.runs_on(&labels, &[]), runs, "{set:?}");
         }
