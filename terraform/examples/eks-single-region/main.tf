@@ -29,8 +29,6 @@ module "hub" {
   regions          = [var.region]
   namespace        = var.namespace
   volume_key_alias = var.volume_key_alias
-  # The owners of EKS' images, and this account.
-  image_owners = ["amazon", data.aws_caller_identity.current.account_id]
   identity = var.identity == "irsa" ? {
     oidc = {
       provider_arn = aws_iam_openid_connect_provider.cluster[0].arn

@@ -9,6 +9,9 @@ locals {
   name      = "lowtide-${var.cluster_name}-operator"
   tags      = merge(var.tags, { "lowtide-cluster" = var.cluster_name })
 
+  # Whoever holds the operator's rights must not start an image that anybody published.
+  image_owners = sort(tolist(var.image_owners == null ? toset(["amazon", local.account]) : var.image_owners))
+
   irsa         = var.identity.oidc
   pod_identity = var.identity.pod_identity
   machines     = var.identity.existing_role

@@ -101,7 +101,7 @@ locals {
           Action   = local.launch
           Resource = "arn:${local.partition}:ec2:*::image/*"
         },
-        length(var.image_owners) == 0 ? null : { Condition = { StringEquals = { "ec2:Owner" = sort(tolist(var.image_owners)) } } },
+        length(local.image_owners) == 0 ? null : { Condition = { StringEquals = { "ec2:Owner" = local.image_owners } } },
       ),
       {
         Sid      = "LaunchSnapshots"

@@ -92,12 +92,12 @@ variable "instance_types" {
 }
 
 variable "image_owners" {
-  description = "Accounts whose machine images may be launched, and aliases such as amazon. Empty: any image."
+  description = "Accounts whose machine images may be launched, and aliases such as amazon. Null: amazon and this account. [] allows any image, of whoever published it."
   type        = set(string)
-  default     = []
+  default     = null
 
   validation {
-    condition     = alltrue([for owner in var.image_owners : can(regex("^([0-9]{12}|[a-z-]+)$", owner))])
+    condition     = var.image_owners == null ? true : alltrue([for owner in var.image_owners : can(regex("^([0-9]{12}|[a-z-]+)$", owner))])
     error_message = "image_owners must be account ids of twelve digits, or aliases such as amazon."
   }
 }

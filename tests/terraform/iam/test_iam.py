@@ -122,6 +122,12 @@ def test_images_of_named_owners_alone(with_everything):
         assert (refusals(with_everything, calls.launch("ec2:RunInstances", image=image)) == []) is expected, owner
 
 
+def test_an_image_that_anybody_published_is_launched_only_if_asked_for(policy):
+    for owner, expected in (("amazon", True), ("999999999999", False), ("aws-marketplace", False)):
+        image = (f"arn:aws:ec2:{calls.REGION}::image/ami-1", {"ec2:Owner": owner})
+        assert (refusals(policy, calls.launch("ec2:RunInstances", image=image)) == []) is expected, owner
+
+
 def test_the_bill(bill):
     arn = "arn:aws:s3:::billing-exports"
     assert allowed(bill, Request("s3:ListBucket", arn, {"s3:prefix": "lowtide/2026-11/"}))

@@ -59,6 +59,29 @@ run "every_region_and_every_option" {
   }
 }
 
+run "images_of_amazon_and_of_this_account_unless_asked_otherwise" {
+  command = plan
+
+  assert {
+    condition = join(" ", flatten([for statement in jsondecode(output.operator_policy).Statement : statement.Condition.StringEquals["ec2:Owner"]
+    if statement.Sid == "LaunchImages"])) == join(" ", sort(["amazon", data.aws_caller_identity.current.account_id]))
+    error_message = "Any image could be launched."
+  }
+}
+
+run "any_image_if_asked_for" {
+  command = plan
+
+  variables {
+    image_owners = []
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(output.operator_policy).Statement : can(statement.Condition) if statement.Sid == "LaunchImages"] == [false]
+    error_message = "[] allows any image."
+  }
+}
+
 run "more_than_aws_takes" {
   command = plan
 
