@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
+use super::observe::due::LooksDue;
 use super::state::{State, Survey};
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::units::ids::Region;
@@ -102,8 +103,8 @@ pub struct Engine<C, K, L, T> {
     pub(super) planner: Planner,
     pub(super) state: Mutex<State>,
     pub(super) wake: Notify,
-    pub(super) look_at_instances: Notify,
-    pub(super) look_at_scheduled: Notify,
+    pub(super) look_at_instances: LooksDue,
+    pub(super) look_at_scheduled: LooksDue,
     /// Woken when a record was written to the outbox.
     pub(super) outbox_filled: Notify,
     /// The steps being executed.
@@ -136,8 +137,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             planner,
             state: Mutex::new(State::starting_from(super::counting::at_zero())),
             wake: Notify::new(),
-            look_at_instances: Notify::new(),
-            look_at_scheduled: Notify::new(),
+            look_at_instances: LooksDue::default(),
+            look_at_scheduled: LooksDue::default(),
             outbox_filled: Notify::new(),
             steps: Mutex::default(),
             memory_changed: Notify::new(),

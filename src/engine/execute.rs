@@ -80,7 +80,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 self.patch_claim(claim, ClaimPatch { terminate_asked: asked, ..ClaimPatch::default() }, Some(*seen)).await?;
                 info!(%claim, %instance, decision = %decision, "terminating");
                 self.ask("terminate", self.cloud.terminate(region, instance)).await?;
-                self.look_at_instances.notify_waiters();
+                self.look_at_instances.ask(region);
                 Ok(())
             }
             Action::TerminateUnclaimed { region, instance, claim_uid } => {
@@ -211,7 +211,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let patch = match answer {
             Ok(instance) => {
                 info!(claim = %launch.claim, %instance, "launched");
-                self.look_at_instances.notify_waiters();
+                self.look_at_instances.ask(&launch.capacity.region);
                 self.learn(&launch.capacity, Sighting::Launched);
                 // By EC2's clock, like everything else that EC2 will report about it.
                 let at = self.clock.now() + self.cloud.ahead().unwrap_or(Millis::ZERO);

@@ -44,7 +44,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     tokio::select! {
                         biased;
                         () = tokio::time::sleep(self.intervals.instances) => {}
-                        () = self.look_at_instances.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
+                        () = self.look_at_instances.due(&region) => tokio::time::sleep(Duration::from_millis(200)).await,
                     }
                 }
                 Err(error) => {
@@ -90,10 +90,10 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.count_notice(&notice);
         info!(instance = %notice.instance, region = %notice.region, kind = ?notice.kind, "notice");
         if matches!(notice.kind, NoticeKind::StateChange(_)) {
-            self.look_at_instances.notify_waiters();
+            self.look_at_instances.ask(&notice.region);
         }
         if matches!(notice.kind, NoticeKind::Scheduled(_) | NoticeKind::ScheduleOver) {
-            self.look_at_scheduled.notify_waiters();
+            self.look_at_scheduled.ask(&notice.region);
         }
         let pending = PendingNotice { notice, received_at, queue: Some(queue.to_owned()), receipt: receipt.clone() };
         self.state().notices.insert(receipt, pending);

@@ -5,10 +5,12 @@
 //! - [`market`]: prices, types and offerings.
 //! - `instances`: our instances and their notices.
 //! - `scheduled`: what EC2 has scheduled for instances.
+//! - `due`: regions that are looked at before their turn.
 //! - `account`: quotas, reservations, placement scores.
 //! - `identified`: which Nodes are our machines, according to EC2.
 
 mod account;
+pub(super) mod due;
 mod identified;
 mod instances;
 pub mod market;

@@ -38,7 +38,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(pause) => {}
-                () = self.look_at_scheduled.notified() => {}
+                () = self.look_at_scheduled.due(&region) => {}
             }
         }
     }
