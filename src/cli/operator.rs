@@ -15,7 +15,7 @@ use crate::core::units::time::Millis;
 use crate::engine::driver::{Engine, Intervals};
 use crate::engine::health;
 use crate::engine::wall_clock::WallClock;
-use crate::kube::lease::{Candidacy, LeaseSettings};
+use crate::kube::lease::Candidacy;
 use crate::kube::pods::AttributionKeys;
 use crate::kube::validation_check::{Validation, validation};
 use crate::kube::{ClusterSettings, LiveCluster, connect, crd_check, names, read_uid};
@@ -292,9 +292,8 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         ..Settings::default()
     };
     let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, intervals);
-    let lease = LeaseSettings::of_the_cluster(&args.namespace, &args.instance);
     let validation = (!args.serve_without_validation).then(|| tokio::spawn(watch_validation(client.clone(), args.marks_policy.clone())));
-    let candidacy = Candidacy::start(client, lease, clock);
+    let candidacy = Candidacy::of_the_cluster(client, &args.namespace, &args.instance, clock);
     let (stop, stopped) = watch::channel(false);
     let health = tokio::spawn(health::serve(listener, Arc::clone(&engine), candidacy.leading(), stopped.clone()));
     info!(cluster = args.cluster, instance = args.instance, listen = %args.listen, "lowtide {} starts", env!("CARGO_PKG_VERSION"));

@@ -35,6 +35,7 @@ pub struct Settled {
     market_surveyed: bool,
     ledger_available: bool,
     outbox_full: bool,
+    outbox_closed: bool,
     moves_considered_at: Option<Timestamp>,
     from: Timestamp,
     until: Timestamp,
@@ -66,6 +67,7 @@ impl Settled {
             market_surveyed: world.market_surveyed,
             ledger_available: world.ledger_available,
             outbox_full: world.outbox_full,
+            outbox_closed: world.outbox_closed,
             moves_considered_at: world.moves_considered_at,
             from: now,
             until,
@@ -90,6 +92,7 @@ impl Settled {
             ("recent_launches", self.recent_launches == world.recent_launches),
             ("cluster", self.cluster.0 == world.cluster && self.cluster.1 == world.cluster_uid),
             ("outbox_full", self.outbox_full == world.outbox_full),
+            ("outbox_closed", self.outbox_closed == world.outbox_closed),
             ("unasked_ends", self.unasked_ends == world.unasked_ends),
             ("ec2_ahead", self.ec2_ahead == world.ec2_ahead),
         ];
@@ -185,6 +188,7 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part))
         market_surveyed: _,
         ledger_available: _,
         outbox_full: _,
+        outbox_closed: _,
         moves_considered_at: _,
     } = world;
     let parts: [(&'static str, &dyn Part); 25] = [

@@ -14,7 +14,7 @@ use crate::core::market::scores::ScoreBoard;
 use crate::core::market::{Capacity, Market, PastPrices};
 use crate::core::placement::Learnt;
 use crate::core::plan::placing::budget;
-use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Reported};
+use crate::core::record::{LedgerRecord, OUTBOX_BOUND, OUTBOX_CLOSED, Reported};
 use crate::core::snapshot::first_sights::FirstSights;
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot};
@@ -403,6 +403,7 @@ impl State {
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
             outbox_full: self.outbox_size >= OUTBOX_BOUND,
+            outbox_closed: self.outbox_size >= OUTBOX_CLOSED,
             recent_launches: self.recent_launches.clone(),
             moves_considered_at: self.moves_considered_at,
         }

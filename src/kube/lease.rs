@@ -111,11 +111,27 @@ pub struct Candidacy {
     leading: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// The candidacy within which this one is.
+    outer: Option<Box<Candidacy>>,
 }
 
 impl Candidacy {
-    /// Runs for leadership until released.
+    /// Runs for the leadership of a cluster: for the Lease of the release's namespace, by which 0.1.0 led, and while it is held for the cluster's. So an
+    /// upgrade and a rollback, in which programs of both versions run for a while, have one leader too.
+    pub fn of_the_cluster(client: Client, namespace: &str, instance: &str, clock: Arc<dyn Clock>) -> Self {
+        let cluster = LeaseSettings::of_the_cluster(namespace, instance);
+        let release = LeaseSettings { namespace: namespace.to_owned(), ..cluster.clone() };
+        let outer = Candidacy::start(client.clone(), release, Arc::clone(&clock));
+        let within = outer.leading();
+        Candidacy { outer: Some(Box::new(outer)), ..Candidacy::run_for(client, cluster, clock, Some(within)) }
+    }
+
+    /// Runs for one Lease until released.
     pub fn start(client: Client, settings: LeaseSettings, clock: Arc<dyn Clock>) -> Self {
+        Candidacy::run_for(client, settings, clock, None)
+    }
+
+    fn run_for(client: Client, settings: LeaseSettings, clock: Arc<dyn Clock>, within: Option<watch::Receiver<bool>>) -> Self {
         let (leading_now, leading) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let candidate = Candidate {
@@ -126,8 +142,9 @@ impl Candidacy {
             renewed_at: None,
             leading: leading_now,
             named: String::new(),
+            within,
         };
-        Candidacy { leading, stop, task: tokio::spawn(candidate.run(stopped)) }
+        Candidacy { leading, stop, task: tokio::spawn(candidate.run(stopped)), outer: None }
     }
 
     /// Whether we lead, now and whenever it changes.
@@ -141,12 +158,23 @@ impl Candidacy {
         if let Err(error) = (&mut self.task).await {
             tracing::warn!(%error, "the leader election task ended unexpectedly");
         }
+        if let Some(outer) = self.outer.take() {
+            Box::pin(outer.release()).await;
+        }
     }
 }
 
 impl Drop for Candidacy {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Waits until what is received changes; for ever if nothing is.
+async fn changed(within: &mut Option<watch::Receiver<bool>>) {
+    match within {
+        Some(within) if within.changed().await.is_ok() => {}
+        _ => std::future::pending().await,
     }
 }
 
@@ -161,17 +189,22 @@ struct Candidate {
     leading: watch::Sender<bool>,
     /// The holder of another release that was last named in the log.
     named: String,
+    /// Whether another Lease is held without which this one is not wanted.
+    within: Option<watch::Receiver<bool>>,
 }
 
 impl Candidate {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         while !*stopped.borrow() {
-            if let Err(error) = self.look().await {
+            if self.within.as_ref().is_some_and(|within| !*within.borrow()) {
+                self.give_back().await;
+            } else if let Err(error) = self.look().await {
                 tracing::warn!(%error, lease = self.settings.name, "the lease could not be read or written");
                 self.step_down_when_late();
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
+                () = changed(&mut self.within) => {}
                 _ = stopped.changed() => {}
             }
         }

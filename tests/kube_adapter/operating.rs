@@ -22,6 +22,7 @@ use lowtide::kube::lease::{self, Candidacy, LeaseSettings};
 use lowtide::kube::validation_check::{Validation, validation};
 use lowtide::ports::{Cluster, ClusterError};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::fixture::{Fixture, WallClock, annotations, claim_spec, pod_spec};
 
@@ -178,6 +179,34 @@ pub async fn leadership_passes_on_when_it_is_released_or_has_run_out(fixture: &F
     assert!(begun.elapsed() >= Duration::from_secs(13), "took only {:?}", begun.elapsed());
     assert_eq!(holder().await.holder_identity.as_deref(), Some("c/operator"));
     third.release().await;
+    // By the same Lease, so afterwards.
+    a_leader_of_0_1_and_one_of_this_version_do_not_lead_together(fixture).await;
+}
+
+/// An upgrade and a rollback: lowtide 0.1 leads by the Lease of its namespace alone.
+async fn a_leader_of_0_1_and_one_of_this_version_do_not_lead_together(fixture: &Fixture) {
+    let old = || {
+        let settings = LeaseSettings { namespace: "lowtide-system".into(), name: lease::NAME.into(), identity: "old".into() };
+        Candidacy::start(fixture.operator.clone(), settings, Arc::new(WallClock))
+    };
+    let leads = async |what: &str, leading: &watch::Receiver<bool>| {
+        fixture.eventually(what, || leading.borrow().then_some(())).await;
+    };
+    let first = old();
+    leads("0.1 leads", &first.leading()).await;
+    let new = Candidacy::of_the_cluster(fixture.operator.clone(), "lowtide-system", "new", Arc::new(WallClock));
+    let follower = new.leading();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(!*follower.borrow(), "both lead while the old one is being replaced");
+    first.release().await;
+    leads("this version leads", &follower).await;
+    let back = old();
+    let rolled_back = back.leading();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(*follower.borrow() && !*rolled_back.borrow(), "both lead after a rollback");
+    new.release().await;
+    leads("0.1 leads again", &rolled_back).await;
+    back.release().await;
 }
 
 pub async fn owners_are_seen_to_be_kept_out_or_not(fixture: &Fixture) {

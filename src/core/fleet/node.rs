@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::core::market::catalog::MachineType;
 use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName};
 use crate::core::units::shared::Shared;
@@ -32,6 +33,13 @@ pub struct Node {
 }
 
 impl Node {
+    /// What pods can have of it: what its kubelet says, but of what is fought over no more than `machine` has, in `units` of its GPUs. Whoever is root on a
+    /// machine writes what its kubelet says, and would have everybody's pods placed there.
+    pub fn usable_of(&self, machine: &MachineType, units: i64) -> Resources {
+        let (said, most) = (self.allocatable, machine.capacity());
+        Resources { cpu: said.cpu.min(most.cpu), memory: said.memory.min(most.memory), gpus: said.gpus.min(units), ..said }
+    }
+
     /// It is Ready, and nobody keeps pods off it or reports a fault of it.
     pub fn is_whole(&self) -> bool {
         self.ready && !self.state.cordoned && self.state.foreign_taints.is_empty() && self.state.gpu_faults.is_empty()

@@ -63,5 +63,9 @@ impl Reported {
 /// four and a half days of ten decisions a second, in about as much of etcd as it has by default. An alert says so at a quarter of it.
 pub const OUTBOX_BOUND: usize = 4_000_000;
 
+/// From this many on nothing is bought for new pods: a full etcd would stop the whole cluster. Rescues, moves and ends go on; there are no more of them than
+/// machines.
+pub const OUTBOX_CLOSED: usize = OUTBOX_BOUND / 2 * 3;
+
 /// What was written lately, and when, so that it is not written again. Writing again is harmless, so this may forget.
 pub type Recorded = BTreeMap<uuid::Uuid, Timestamp>;

@@ -169,6 +169,8 @@ pub struct Snapshot {
     pub market_surveyed: bool,
     /// As many records wait for Postgres as may: what can be said again later is not recorded now.
     pub outbox_full: bool,
+    /// So many more that nothing is bought for new pods.
+    pub outbox_closed: bool,
     /// Postgres takes records. Voluntary moves wait while it does not.
     pub ledger_available: bool,
     /// When each pool's recent launches were asked, for launches per minute.

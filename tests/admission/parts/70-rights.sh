@@ -34,7 +34,10 @@ may create leases.coordination.k8s.io -n kube-system
 may get,update leases.coordination.k8s.io/lowtide -n kube-system
 not get,update leases.coordination.k8s.io/kube-scheduler -n kube-system
 not list,watch,patch,delete leases.coordination.k8s.io -n kube-system
-not create,get,update leases.coordination.k8s.io -n lowtide-system
+may create leases.coordination.k8s.io -n lowtide-system
+may get,update leases.coordination.k8s.io/lowtide -n lowtide-system
+not get,update leases.coordination.k8s.io/another -n lowtide-system
+not create,get,update leases.coordination.k8s.io -n work
 not update pods -A
 not update,patch pods --subresource=status -A
 not update,patch pods --subresource=ephemeralcontainers -A

@@ -1,7 +1,8 @@
 //! Whether EC2 may be asked for what a claim says.
 //!
-//! Decides: that a claim is of a class of its pool, boots what that class boots, where it boots it, and stays within what the pool may have.
-//! Does not: look at prices, which move between the decision and the launch; or at claims that were asked for already.
+//! Decides: that a claim is of a class of its pool, boots what that class boots, where it boots it, and stays within what the pool may have and pay for
+//! a GPU now. The same of a claim that says EC2 was asked already, and of which nothing has come: anybody with lowtide's token can write that.
+//! Does not: know which claims are rescues, so it asks nothing about a pool's budget.
 //!
 //! What lowtide writes is always so, a moment ago at least. A claim that is not was written by somebody with lowtide's token, or the class or pool was
 //! changed in between: either way its pods are placed again, by what holds now.
@@ -12,7 +13,7 @@ use super::super::pass::Pass;
 use super::queue::{LaunchQueue, Size};
 use crate::core::fleet::{Claim, NodeClass, NodePool};
 use crate::core::placement::Held;
-use crate::core::placement::eligibility::{allowed, off_policy};
+use crate::core::placement::eligibility::{above_cap, allowed, off_policy};
 use crate::core::placement::request::PoolPolicy;
 
 /// Why EC2 is not asked for this claim of `pool`, in words after "not launched:".
@@ -51,6 +52,11 @@ fn of_the_pool(pass: &Pass, claim: &Claim, pool: &NodePool) -> Option<String> {
         && off_policy(&policy, at, model).iter().all(|(off, _)| !off);
     if !buys {
         return Some(format!("node pool {} does not buy {at} with class {}", pool.name, claim.spec.node_class));
+    }
+    let machine = pass.world.catalog.types.get(&at.instance_type);
+    let offer = pass.world.market.offers.get(at);
+    if machine.zip(offer).is_some_and(|(machine, offer)| above_cap(offer, machine, pool.max_price_per_gpu_hour)) {
+        return Some(format!("{at} costs more for a GPU and hour than node pool {} pays", pool.name));
     }
     if pool.max_nodes.is_none() && pool.max_gpus.is_none() {
         return None;

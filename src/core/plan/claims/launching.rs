@@ -16,6 +16,9 @@ use crate::core::units::time::{Millis, Timestamp};
 
 /// A claim that no pod took within this time was lost to another pass, and goes.
 const UNTAKEN_GRACE: Millis = Millis::from_secs(10);
+/// A launch that was asked for and not answered, and would not be asked for now, is waited for this long: EC2 shows what it made, if not at once. What it
+/// shows later is a machine without a claim, and ends as one.
+const UNANSWERED_GRACE: Millis = Millis::from_mins(1);
 
 /// Writes down the instance that carries the claim's uid.
 pub(in crate::core::plan) fn adopt(pass: &mut Pass, claim: &Claim) {
@@ -127,16 +130,21 @@ pub(in crate::core::plan) fn launch(pass: &mut Pass, claim: &Claim) {
             }
             // A pool that cannot be read may forbid it.
             let Some(pool) = pass.pool_of(claim) else { return };
-            if let Some(objection) = admitted::objection(pass, claim, pool) {
-                let note = format!("{} is not launched: {objection}; its pods are placed again", claim.name);
-                pass.notes.push(note.clone());
-                pass.emit(EventSubject::Pool(claim.spec.node_pool.clone()), (EventKind::Warning, "ClaimRefused"), &claim.uid, note);
-                pass.step(lane(claim), Vec::new(), vec![remove(claim)]);
+            if admitted::objection(pass, claim, pool).is_some() {
+                refuse(pass, claim);
                 return;
             }
         }
         // Asked, and no answer was written down: the same token gives the same instance, never a second one.
         Some(asked) if !pass.due(asked, pass.settings.launch_retry) => return,
+        // Its class or pool may have changed since; or somebody else wrote that it was asked for.
+        Some(asked) if pass.pool_of(claim).is_some_and(|pool| admitted::objection(pass, claim, pool).is_some()) => {
+            // If EC2 made the machine, a look shows it by its tag within this time, and it is adopted.
+            if pass.due(asked, UNANSWERED_GRACE) && observed_at(pass, claim).is_some_and(|looked| looked > asked + UNANSWERED_GRACE) {
+                refuse(pass, claim);
+            }
+            return;
+        }
         Some(_) => pass.notes.push(format!("{} was asked for and not answered: asking again with the same token", claim.name)),
     }
     if pass.world.cluster_uid.is_empty() {
@@ -145,6 +153,15 @@ pub(in crate::core::plan) fn launch(pass: &mut Pass, claim: &Claim) {
     }
     let launch = launch_of((&pass.world.cluster, &pass.world.cluster_uid), claim);
     pass.step(lane(claim), Vec::new(), vec![Action::Launch { launch: Box::new(launch), seen: claim.version }]);
+}
+
+/// EC2 is not asked for what the claim's class and pool would not ask for.
+fn refuse(pass: &mut Pass, claim: &Claim) {
+    let Some(objection) = pass.pool_of(claim).and_then(|pool| admitted::objection(pass, claim, pool)) else { return };
+    let note = format!("{} is not launched: {objection}; its pods are placed again", claim.name);
+    pass.notes.push(note.clone());
+    pass.emit(EventSubject::Pool(claim.spec.node_pool.clone()), (EventKind::Warning, "ClaimRefused"), &claim.uid, note);
+    pass.step(lane(claim), Vec::new(), vec![remove(claim)]);
 }
 
 /// The launch a claim stands for: a function of the claim alone, so that asking twice is asking once.

@@ -18,7 +18,7 @@ use super::super::pass::Pass;
 use super::breaker::{self, ALLOW};
 use crate::core::action::{Action, EventKind, EventSubject};
 use crate::core::fleet::{Doubt, Instance, Ownership, Trigger};
-use crate::core::record::{Decision, LedgerRecord, Outcome};
+use crate::core::record::{Decision, LedgerRecord, OUTBOX_BOUND, OUTBOX_CLOSED, Outcome};
 use crate::core::snapshot::{Lane, Snapshot, seen};
 use crate::core::units::ids::{DecisionId, InstanceId, NodeName, Region};
 
@@ -92,9 +92,8 @@ pub(in crate::core::plan) fn report(pass: &mut Pass) {
     report_strays(pass);
     if pass.world.outbox_full {
         let note = format!(
-            "{} records or more wait for Postgres (kubectl get gpudecisions): refusals are not recorded until fewer do; purchases, moves and \
-             ends still are, each once, and etcd grows by them. Bring Postgres back",
-            crate::core::record::OUTBOX_BOUND
+            "{OUTBOX_BOUND} records or more wait for Postgres (kubectl get gpudecisions): refusals are not recorded until fewer do; purchases, moves \
+             and ends still are, each once, and etcd grows by them. From {OUTBOX_CLOSED} on nothing is bought for new pods. Bring Postgres back"
         );
         tell_a_pool(pass, "OutboxFull", "", note);
     }

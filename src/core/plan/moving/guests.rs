@@ -11,6 +11,8 @@ use crate::core::units::time::{Millis, Timestamp};
 
 /// The end of a machine waits no longer than this for guests beyond the grace of the slowest: a budget of theirs may refuse for ever.
 const PATIENCE: Millis = Millis::from_mins(2);
+/// Nor longer than this for their grace, which their owners choose: others pay for the machine.
+const MOST_GRACE: Millis = Millis::from_mins(10);
 
 /// Those that can be asked to leave: a static pod ends with its kubelet, whatever becomes of its mirror.
 pub(in crate::core::plan) fn guests(node: &Node) -> impl Iterator<Item = &OtherPod> {
@@ -24,11 +26,11 @@ pub(in crate::core::plan) fn leave(pass: &mut Pass, claim: &Claim, since: Timest
         return false;
     }
     keep_new_pods_off(pass, claim);
-    let slowest = guests(node).map(|o| o.termination_grace).max().unwrap_or_default();
+    let slowest = guests(node).map(|o| o.termination_grace.min(MOST_GRACE)).max().unwrap_or_default();
     if pass.due(since, slowest + PATIENCE) {
         return false;
     }
-    guests(node).filter(|o| !o.deleting).for_each(|other| evict(pass, other, other.termination_grace));
+    guests(node).filter(|o| !o.deleting).for_each(|other| evict(pass, other, other.termination_grace.min(MOST_GRACE)));
     pass.wake(pass.now + Millis::from_secs(5));
     true
 }

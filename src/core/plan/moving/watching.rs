@@ -114,7 +114,7 @@ pub(in crate::core::plan) fn has_outgrown(pass: &Pass, claim: &Claim, pod: &Pod)
     let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
     let class = pass.world.classes.get(&claim.spec.node_class);
     let expected = || class.map_or_else(|| machine.allocatable(), |class| class.allocatable(machine));
-    let has = node.map_or_else(expected, |node| node.allocatable);
+    let has = node.map_or_else(expected, |node| node.usable_of(machine, claim.spec.gpus));
     need.cpu > has.cpu || need.memory > has.memory
 }
 

@@ -21,7 +21,7 @@ use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject}
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
 use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, Placement, PlacementRequest, PlannedMachine, Target};
-use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
+use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, OUTBOX_CLOSED, Outcome, code_of};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClaimName, DecisionId, ReservationId};
 use crate::core::units::shared::Shared;
@@ -50,7 +50,18 @@ pub(in crate::core::plan) fn buy<'a>(pass: &mut Pass<'a>) {
         pass.wake(pass.now + crate::core::units::time::Millis(1));
         return;
     }
+    if pass.world.outbox_closed {
+        others.iter().for_each(|pod| wait_for_the_ledger(pass, pod));
+        return;
+    }
     place_all(pass, &others);
+}
+
+/// Too much waits for Postgres for anything to be bought that saves no work.
+fn wait_for_the_ledger(pass: &mut Pass, pod: &Pod) {
+    let note =
+        format!("{OUTBOX_CLOSED} records or more wait for Postgres: nothing is bought for new pods until fewer do. Bring Postgres back");
+    pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "OutboxFull"), "closed", note);
 }
 
 /// Places `waiting`, all of them together: onto room, on machines to buy, or not at all and why.

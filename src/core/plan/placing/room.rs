@@ -80,7 +80,7 @@ fn room_on(pass: &Pass, claim: &Claim) -> Option<Room> {
     let units = claim.spec.sharing.units(machine);
     let class = pass.world.classes.get(&claim.spec.node_class);
     let expected = class.map_or_else(|| machine.allocatable(), |class| class.allocatable(machine));
-    let mut free = node.map_or(Resources { gpus: units.count, ..expected }, |n| n.allocatable);
+    let mut free = node.map_or(Resources { gpus: units.count, ..expected }, |n| n.usable_of(machine, units.count));
     // A node's own count is in its CSINode, which lowtide does not watch.
     free.volumes = machine.volumes;
     free.take(pass.daemonset_overhead(&claim.spec.node_class));

@@ -12,6 +12,7 @@ use crate::core::snapshot::{Held, Observed};
 use crate::core::units::ids::{ClaimName, InstanceId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
+use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Baseline, Pod, PodIdentity, PodPhase, Replaces};
 
@@ -227,6 +228,37 @@ fn a_full_outbox_says_so_and_takes_no_more_refusals_but_every_purchase() {
     assert!(said(&toy, "OutboxFull") == 1 && said(&toy, "Unplaceable") > 0, "{:?}", toy.events);
     let outcomes: Vec<Outcome> = toy.decisions().iter().map(|d| d.outcome).collect();
     assert!(!outcomes.contains(&Outcome::Refuse) && outcomes.contains(&Outcome::Launch), "{outcomes:?}");
+}
+
+/// Whoever is root on a machine writes what its kubelet says: a large node would draw the pods of all, with their Secrets.
+#[test]
+fn a_node_has_no_more_room_than_its_machine_whatever_its_kubelet_says() {
+    let mut toy = Toy::new();
+    let first = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(150);
+    let liar = toy.world.nodes.values_mut().next().unwrap();
+    liar.allocatable = Resources { cpu: Millicores(1_000_000), memory: Mebibytes(1 << 30), gpus: 1_000, ..liar.allocatable };
+    let next = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(150);
+    let claims = [&first, &next].map(|pod| toy.world.pods[pod].claim.clone().unwrap());
+    assert!(claims[0] != claims[1] && toy.all_instances().len() == 2, "{claims:?}");
+}
+
+#[test]
+fn beyond_the_last_bound_of_the_outbox_nothing_is_bought_but_rescues() {
+    let mut toy = Toy::new();
+    let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(150);
+    toy.world.outbox_full = true;
+    toy.world.outbox_closed = true;
+    let new = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(60);
+    assert_eq!((toy.all_instances().len(), &toy.world.pods[&new].claim), (1, &None));
+    assert_eq!(said(&toy, "OutboxFull"), 2, "of the pool and of the pod: {:?}", toy.events);
+    let machine = toy.world.claims[toy.world.pods[&pod].claim.as_ref().unwrap()].status.instance.clone().unwrap();
+    toy.notify(&machine, crate::core::fleet::NoticeKind::Interruption);
+    toy.run(60);
+    assert_eq!(toy.decisions().iter().filter(|d| d.outcome == Outcome::Launch).count(), 2, "{:?}", toy.decisions());
 }
 
 #[test]

@@ -338,7 +338,7 @@ fn a_pool_keeps_each_workload_from_standing_in_one_place_whatever_its_owner_aske
 #[test]
 fn a_claim_that_its_class_or_its_pool_would_not_make_is_not_launched() {
     type Forge<'a> = &'a dyn Fn(&mut ClaimSpec);
-    let forgeries: [(&str, Forge); 7] = [
+    let forgeries: [(&str, Forge); 8] = [
         ("an image", &|spec| spec.image = Some("ami-0bad".into())),
         ("a subnet", &|spec| spec.subnet = "subnet-0bad".into()),
         ("a launch template", &|spec| spec.launch_template = "lowtide-0bad".into()),
@@ -346,22 +346,26 @@ fn a_claim_that_its_class_or_its_pool_would_not_make_is_not_launched() {
         ("a class", &|spec| spec.node_class = "class-us-west-2".into()),
         ("on-demand", &|spec| spec.capacity.capacity_type = CapacityType::OnDemand),
         ("a machine too many", &|_| ()),
+        ("a price", &|_| ()),
     ];
-    for (what, forge) in forgeries {
+    // Also if the claim says that EC2 was asked already: whoever can write a claim can write that.
+    for ((what, forge), asked) in forgeries.iter().flat_map(|forgery| [(forgery, false), (forgery, true)]) {
         let mut toy = Toy::new();
         let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
         toy.run(150);
         pool_mut(&mut toy).capacity_types = [CapacityType::Spot].into();
-        pool_mut(&mut toy).max_nodes = Some(if what == "a machine too many" { 1 } else { 9 });
+        pool_mut(&mut toy).max_nodes = Some(if *what == "a machine too many" { 1 } else { 9 });
+        pool_mut(&mut toy).max_price_per_gpu_hour = (*what == "a price").then_some(MicroUsdPerHour(1));
         let of = toy.world.pods[&pod].claim.clone().unwrap();
         let mut forged = toy.world.claims[&of].clone();
         (forged.name, forged.uid, forged.created_at) = ("lt-forged".into(), "forged".into(), toy.now);
         forged.status = Default::default();
+        forged.status.launch_asked_at = asked.then_some(toy.now);
         forged.spec.takes_over = Some(of.clone());
         forge(&mut forged.spec);
         toy.world.claims.insert(forged.name.clone(), forged);
-        toy.run(60);
-        assert_eq!((toy.all_instances().len(), toy.world.claims.contains_key(&"lt-forged".into())), (1, false), "{what}");
+        toy.run(90);
+        assert_eq!((toy.all_instances().len(), toy.world.claims.contains_key(&"lt-forged".into())), (1, false), "{what}, asked: {asked}");
         assert!(
             toy.events.iter().any(|(reason, note)| *reason == "ClaimRefused" && note.starts_with("lt-forged is not launched: ")),
             "{what}: {:?}",

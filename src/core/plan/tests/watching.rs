@@ -157,7 +157,10 @@ fn guest(cpu: i64) -> OtherPod {
 fn what_guests_take_is_not_room_and_they_are_evicted_before_the_machine_ends() {
     let (mut toy, pod, node) = running();
     toy.world.pods.remove(&pod);
-    toy.world.nodes.get_mut(&node).unwrap().state.others.push(guest(3_500));
+    // One that asks for a year keeps the machine no longer than ten minutes.
+    let stayer =
+        OtherPod { pod: PodIdentity { uid: "stayer".into(), ..guest(0).pod }, termination_grace: Millis::from_hours(8_760), ..guest(0) };
+    toy.world.nodes.get_mut(&node).unwrap().state.others.extend([guest(3_500), stayer]);
     toy.run(2);
     let name = claim(&toy).name;
     let next = toy.add_pod(deployment(), WorkloadKind::Inference);
@@ -168,7 +171,7 @@ fn what_guests_take_is_not_room_and_they_are_evicted_before_the_machine_ends() {
     let evicted = |a: &Action| matches!(a, Action::Cluster(ClusterAction::Evict { pod, reason: RemovalReason::MachineEnds, .. }) if pod.uid.as_str() == "rider-1");
     let at_grace = actions(&toy, Millis::from_secs(31));
     assert!(at_grace.iter().any(evicted) && !at_grace.iter().any(ends), "{at_grace:?}");
-    let later = actions(&toy, Millis::from_secs(31 + 30 + 130));
+    let later = actions(&toy, Millis::from_secs(31 + 600 + 130));
     assert!(later.iter().any(ends), "nobody waits for ever");
 }
 
