@@ -16,7 +16,7 @@ use crate::core::placement::Learnt;
 use crate::core::plan::placing::budget;
 use crate::core::record::{LedgerRecord, OUTBOX_BOUND, OUTBOX_CLOSED, Reported};
 use crate::core::snapshot::first_sights::FirstSights;
-use crate::core::snapshot::memory::MarketMemory;
+use crate::core::snapshot::memory::{ENDS_KEPT, MarketMemory};
 use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsd;
@@ -304,7 +304,7 @@ impl State {
         self.note_first_sights(view, now);
         self.look_at_pods(view, now);
         self.give_back_notices(cluster_uid, now);
-        self.unasked_ends.retain(|at| now.since(*at) < Millis::from_hours(1));
+        self.unasked_ends.retain(|at| now.since(*at) < ENDS_KEPT);
         self.refused_replacements.retain(|uid, _| view.pods.contains_key(uid));
     }
 

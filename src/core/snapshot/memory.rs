@@ -198,8 +198,10 @@ struct Stored {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unasked_ends: Vec<Timestamp>,
 }
-/// Ends that nobody asked for are of no interest later.
-const ENDS_KEPT: Millis = Millis::from_hours(1);
+/// Ends that nobody asked for count for machines that were unwell then, for a day.
+pub const ENDS_KEPT: Millis = Millis::from_hours(24);
+/// The most that are kept, the newest: no limit is that large.
+const MOST_ENDS_KEPT: usize = 1_000;
 const VERSION: u32 = 1;
 
 impl MarketMemory {
@@ -340,7 +342,10 @@ impl MarketMemory {
             closed_regions,
             services: self.services.clone(),
             bindings: self.bindings.bounded(MOST_BINDINGS_KEPT),
-            unasked_ends: self.unasked_ends.iter().copied().filter(|at| now.since(*at) < ENDS_KEPT).collect(),
+            unasked_ends: {
+                let kept: Vec<Timestamp> = self.unasked_ends.iter().copied().filter(|at| now.since(*at) < ENDS_KEPT).collect();
+                kept[kept.len().saturating_sub(MOST_ENDS_KEPT)..].to_vec()
+            },
         };
         serde_json::to_string(&stored).unwrap_or_default()
     }

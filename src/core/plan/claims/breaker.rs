@@ -1,7 +1,8 @@
 //! The breaker: how many machines may end in ten minutes without a notice, an owner or a pool asking for it.
 //!
 //! Decides: whether one more such end may go on. Machines fail one at a time; many at once mean that what is seen is wrong (an API server
-//! restored from an old backup, a filter that shows nothing, a clock that jumped), and ending them would be the damage.
+//! restored from an old backup, a filter that shows nothing, a clock that jumped), and ending them would be the damage. So machines that were unwell
+//! already when the limit was used up stay for a day, or until a person says otherwise or they are well; one that fails later has a limit of its own.
 //! Does not: count ends that somebody asked for: interruptions, empty machines, moves by a pool's policy, cordons, deletions; nor those that EC2
 //! itself reports, or of machines on which nothing runs.
 //!
@@ -11,6 +12,7 @@ use super::super::moving::guests;
 use super::super::pass::Pass;
 use crate::core::action::{EventKind, EventSubject};
 use crate::core::fleet::{Claim, Trigger};
+use crate::core::snapshot::memory::ENDS_KEPT;
 use crate::core::snapshot::seen;
 use crate::core::units::time::{Millis, Timestamp};
 
@@ -44,11 +46,11 @@ pub(in crate::core::plan) fn is_lifted(pass: &mut Pass) -> bool {
     }
 }
 
-/// Ends within [`WINDOW`]: as this leader counted, and as the claims say that are still there. Leaders that follow each other quickly, or two at once,
+/// Ends of the last day: as this leader counted, and as the claims say that are still there. Leaders that follow each other quickly, or two at once,
 /// have one limit, so of the two the longer list counts. Found once a pass: where many machines fail, each of them asks.
 fn lately<'p>(pass: &'p Pass) -> &'p [Vec<Timestamp>; 2] {
     pass.ends_lately.get_or_init(|| {
-        let within = |at: &Timestamp| pass.now.since(*at) < WINDOW;
+        let within = |at: &Timestamp| pass.now.since(*at) < ENDS_KEPT;
         let written = pass.world.claims.values().filter_map(unasked_end);
         [pass.world.unasked_ends.iter().copied().filter(within).collect(), written.filter(within).collect()]
     })
@@ -62,14 +64,18 @@ fn unasked_end(claim: &Claim) -> Option<Timestamp> {
     left.or_else(ended)
 }
 
-/// Whether `count` more machines may end now without anybody's asking: all of them or none. Counts them when they may.
-pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64) -> bool {
-    let spent = u64::try_from(lately(pass).iter().map(Vec::len).max().unwrap_or_default()).unwrap_or(u64::MAX) + pass.unasked_ends;
+/// Whether `count` more machines may end now without anybody's asking: all of them or none. Counts them when they may. What ended within [`WINDOW`]
+/// counts, and what ended since they are unwell, if somebody has seen when that began.
+pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64, unwell_since: Option<Timestamp>) -> bool {
+    let window = pass.now - WINDOW;
+    let from = unwell_since.map_or(window, |since| since.min(window));
+    let counted = |ends: &Vec<Timestamp>| ends.iter().filter(|at| **at > from).count();
+    let spent = u64::try_from(lately(pass).iter().map(counted).max().unwrap_or_default()).unwrap_or(u64::MAX) + pass.unasked_ends;
     if spent + count <= limit(pass) || is_lifted(pass) {
         pass.unasked_ends += count;
         return true;
     }
-    if let Some(oldest) = lately(pass).iter().flatten().min().copied() {
+    if let Some(oldest) = lately(pass).iter().flatten().filter(|at| **at > window).min().copied() {
         pass.wake(oldest + WINDOW);
     }
     pass.held_ends += count;
@@ -81,12 +87,15 @@ pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64) -> bool {
 pub(in crate::core::plan) fn may_give_up(pass: &mut Pass, claim: &Claim, key: &str, what: &str) -> bool {
     let guests = pass.index.node_on(claim.status.instance.as_ref()).is_some_and(|node| guests::guests(node).next().is_some());
     let is_at_work = guests || !pass.index.pods_on(&claim.name).is_empty();
-    if !is_at_work || may_end(pass, 1) {
+    // The mark of the leader before counts too: by its clock, but nothing ends for it.
+    let marked = claim.status.unhealthy.as_ref().map(|mark| mark.since);
+    let seen = pass.world.first_sights.unwell_since(claim);
+    if !is_at_work || may_end(pass, 1, marked.into_iter().chain(seen).min()) {
         return true;
     }
     let note = format!(
         "{what}: so it is of more machines than the {} that may be given up in ten minutes without anybody's asking, which is more likely a fault of \
-         what is seen than of the machines. It is kept until the limit allows it, or until its pool is annotated with {ALLOW} and a time within a day",
+         what is seen than of the machines. It is kept until that passes, or until its pool is annotated with {ALLOW} and a time within a day",
         limit(pass)
     );
     pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "EndsHeld"), key, note);
