@@ -67,11 +67,19 @@ run "what_feeds_the_queue" {
   }
   assert {
     # The names in the queue's policy are literals, not taken from the rules: they must match the rules.
-    condition     = jsondecode(aws_sqs_queue_policy.interruption.policy).Statement[0].Condition.ArnEquals["aws:SourceArn"] == [for rule in aws_cloudwatch_event_rule.interruption : "arn:aws:events:eu-south-2:123456789012:rule/${rule.name}"]
+    condition     = [for statement in jsondecode(aws_sqs_queue_policy.interruption.policy).Statement : statement.Condition.ArnEquals["aws:SourceArn"] if statement.Sid == "EventBridgeSends"] == [[for rule in aws_cloudwatch_event_rule.interruption : "arn:aws:events:eu-south-2:123456789012:rule/${rule.name}"]]
     error_message = "The queue accepts messages from senders other than the rules."
   }
   assert {
-    condition     = jsondecode(aws_sqs_queue_policy.interruption.policy).Statement[0].Resource == "arn:aws:sqs:eu-south-2:123456789012:${aws_sqs_queue.interruption.name}"
+    condition     = [for statement in jsondecode(aws_sqs_queue_policy.interruption.policy).Statement : statement.Condition.ArnNotEquals["aws:SourceArn"] if statement.Sid == "NobodyElseSends"] == [[for rule in aws_cloudwatch_event_rule.interruption : "arn:aws:events:eu-south-2:123456789012:rule/${rule.name}"]]
+    error_message = "Senders are kept out that are none, or let in that are not rules."
+  }
+  assert {
+    condition     = [for statement in jsondecode(aws_sqs_queue_policy.interruption.policy).Statement : "${statement.Effect} ${statement.Sid}"] == ["Allow EventBridgeSends", "Deny NobodyElseSends", "Deny EncryptedOnly"]
+    error_message = "The queue's policy says something else."
+  }
+  assert {
+    condition     = alltrue([for statement in jsondecode(aws_sqs_queue_policy.interruption.policy).Statement : statement.Resource == "arn:aws:sqs:eu-south-2:123456789012:${aws_sqs_queue.interruption.name}"])
     error_message = "The queue's policy refers to another queue."
   }
 }
