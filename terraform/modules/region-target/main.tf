@@ -183,7 +183,10 @@ resource "aws_sqs_queue" "interruption" {
   receive_wait_time_seconds = 20
   # A notice is useful for two minutes; five minutes outlast a restart of the operator.
   message_retention_seconds = 300
-  tags                      = local.tags
+  # What a queue hands to its dead-letter queue is sent by SQS itself, past the policy below; and by default any queue of the account may name
+  # this one as its own.
+  redrive_allow_policy = jsonencode({ redrivePermission = "denyAll" })
+  tags                 = local.tags
 }
 
 locals {

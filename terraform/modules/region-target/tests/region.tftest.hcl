@@ -82,6 +82,10 @@ run "what_feeds_the_queue" {
     condition     = alltrue([for statement in jsondecode(aws_sqs_queue_policy.interruption.policy).Statement : statement.Resource == "arn:aws:sqs:eu-south-2:123456789012:${aws_sqs_queue.interruption.name}"])
     error_message = "The queue's policy refers to another queue."
   }
+  assert {
+    condition     = jsondecode(aws_sqs_queue.interruption.redrive_allow_policy) == { redrivePermission = "denyAll" }
+    error_message = "A queue of the account may name this one for its dead letters, and so send to it."
+  }
 }
 
 run "without_health" {
