@@ -54,6 +54,16 @@ resource "aws_ec2_tag" "subnet" {
   value       = "buy"
 }
 
+# The same for reservations: the operator may launch into those with this tag, and into no others.
+resource "aws_ec2_tag" "reservation" {
+  for_each = var.reservations
+
+  region      = var.region
+  resource_id = each.value
+  key         = "lowtide-reservation/${var.cluster_name}"
+  value       = "use"
+}
+
 resource "aws_vpc_security_group_egress_rule" "all" {
   region            = var.region
   security_group_id = aws_security_group.node.id

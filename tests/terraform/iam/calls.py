@@ -39,7 +39,7 @@ def launch(action, **change):
         parts["fleet"] = (f"{EC2}:fleet/*", tags(cluster))
         parts["spot-instances-request"] = (f"{EC2}:spot-instances-request/*", {})
     else:
-        parts["capacity-reservation"] = (f"{EC2}:capacity-reservation/cr-1", {})
+        parts["capacity-reservation"] = (f"{EC2}:capacity-reservation/cr-1", {f"aws:ResourceTag/lowtide-reservation/{cluster}": "use"})
     parts |= {kind.replace("_", "-"): part for kind, part in change.items()}
     asked = [Request(action, resource, context) for resource, context in filter(None, parts.values())]
     made = {"CreateFleet": ["instance", "volume", "fleet"], "RunInstances": ["instance", "volume"]}[action.removeprefix("ec2:")]
@@ -153,6 +153,9 @@ REFUSED = {
     "a launch with a foreign security group": launch("ec2:RunInstances", security_group=(f"{EC2}:security-group/sg-9", {})),
     "a launch with another cluster's security group": launch("ec2:RunInstances", security_group=(f"{EC2}:security-group/sg-9", carried("prod-eu"))),
     "a launch from a foreign template": launch("ec2:CreateFleet", launch_template=(f"{EC2}:launch-template/lt-9", {})),
+    "a launch into a foreign reservation": launch("ec2:RunInstances", capacity_reservation=(f"{EC2}:capacity-reservation/cr-9", {})),
+    "a launch into another cluster's reservation": launch("ec2:RunInstances", capacity_reservation=(f"{EC2}:capacity-reservation/cr-9", {"aws:ResourceTag/lowtide-reservation/prod-eu": "use"})),
+    "the tag on a reservation": [Request("ec2:CreateTags", f"{EC2}:capacity-reservation/cr-9", {"aws:RequestTag/lowtide-reservation/prod": "use"})],
     "a launch with somebody's key pair": [Request("ec2:RunInstances", f"{EC2}:key-pair/admin")],
     "PassRole of an administrator": [Request("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin", {"iam:PassedToService": "ec2.amazonaws.com"})],
     "PassRole of another cluster's node": [Request("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/lowtide/prod-eu/lowtide-prod-eu-us-east-1", {"iam:PassedToService": "ec2.amazonaws.com"})],

@@ -105,7 +105,7 @@ run "nothing_that_was_not_asked_for" {
   command = plan
 
   assert {
-    condition     = length(aws_kms_grant.launch) == 0 && length(aws_iam_role_policy.join) == 0 && length(aws_vpc_security_group_ingress_rule.mesh) == 0 && length(aws_vpc_security_group_ingress_rule.cluster) == 0
+    condition     = length(aws_kms_grant.launch) == 0 && length(aws_ec2_tag.reservation) == 0 && length(aws_iam_role_policy.join) == 0 && length(aws_vpc_security_group_ingress_rule.mesh) == 0 && length(aws_vpc_security_group_ingress_rule.cluster) == 0
     error_message = "Something was created without being requested."
   }
 }
@@ -118,6 +118,7 @@ run "every_option" {
     join_token_parameter     = "/lowtide/token"
     volume_key_alias         = "alias/lowtide-gpu"
     tag_subnets              = false
+    reservations             = { batch = "cr-1" }
     mesh_cidrs               = { office = "203.0.113.0/24" }
     cluster_security_groups  = { own = "sg-1" }
     permissions_boundary_arn = "arn:aws:iam::123456789012:policy/boundary"
@@ -137,6 +138,10 @@ run "every_option" {
   assert {
     condition     = aws_sqs_queue.interruption.tags["lowtide-cluster-uid"] == "01234567-89ab-cdef-0123-456789abcdef" && aws_sqs_queue.interruption.tags["lowtide-cluster"] == "prod"
     error_message = "The queue does not say whose it is."
+  }
+  assert {
+    condition     = aws_ec2_tag.reservation["batch"].resource_id == "cr-1" && aws_ec2_tag.reservation["batch"].key == "lowtide-reservation/prod" && aws_ec2_tag.reservation["batch"].value == "use" && aws_ec2_tag.reservation["batch"].region == "eu-south-2"
+    error_message = "The operator may not launch into the reservation."
   }
   assert {
     condition     = length(aws_ec2_tag.subnet) == 0
