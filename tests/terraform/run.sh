@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests terraform/ without an account and without a provider registry: format, validate and `terraform test` against the AWS provider's
-# published schema, the modules' READMEs, and the operator's IAM policy evaluated call by call.
+# published schema, the modules' READMEs, and the policies of the operator and of its queue evaluated call by call.
 #
 #   tests/terraform/run.sh            all of it; with OpenTofu too where that has been built
 #   tests/terraform/run.sh --tofu     builds OpenTofu first (once; nine minutes of one core)
@@ -139,8 +139,11 @@ planted 'an attribute that is only read' modules/region-target/main.tf 's/receiv
 planted 'an output of nothing' modules/region-target/outputs.tf 's/aws_sqs_queue.interruption.url/aws_sqs_queue.interruption.address/' 'Unsupported attribute'
 documents check
 
-(cd "$work/terraform/modules/hub" && terraform test -no-color -verbose -json -filter=tests/policy.tftest.hcl >"$work/plans.json") || fault "the policies cannot be planned"
-PLANS=$work/plans.json "$venv/bin/python" -m pytest -q -p no:cacheprovider "$here/iam" || fault "the operator's IAM policy"
+mkdir "$work/plans"
+for planned in hub:policy region-target:region; do
+    (cd "$work/terraform/modules/${planned%:*}" && terraform test -no-color -verbose -json -filter="tests/${planned#*:}.tftest.hcl" >"$work/plans/${planned%:*}.json") || fault "the policies of ${planned%:*} cannot be planned"
+done
+PLANS=$work/plans "$venv/bin/python" -m pytest -q -p no:cacheprovider "$here/iam" || fault "the operator's IAM policy, or the queue's"
 
 if [[ -x $cache/tofu ]]; then
     # OpenTofu's tests cannot override one instance of a data source (it refuses even to read such a file), and fill collections in otherwise:

@@ -10,6 +10,7 @@ module "region" {
 
   region       = var.region
   cluster_name = var.cluster_name
+  cluster_uid  = var.cluster_uid
   subnets      = { for zone, subnet in aws_subnet.private : zone => subnet.id }
   # network.tf sets it.
   tag_subnets = false

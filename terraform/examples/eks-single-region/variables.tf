@@ -4,6 +4,12 @@ variable "cluster_name" {
   default     = "gpu"
 }
 
+variable "cluster_uid" {
+  description = "The cluster's UID (kubectl get namespace kube-system -o jsonpath={.metadata.uid}). Null for the first apply, which makes the cluster."
+  type        = string
+  default     = null
+}
+
 variable "region" {
   description = "The region of the cluster and therefore of all its machines."
   type        = string

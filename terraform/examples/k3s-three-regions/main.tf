@@ -12,6 +12,7 @@ module "region" {
 
   region               = each.key
   cluster_name         = var.cluster_name
+  cluster_uid          = var.cluster_uid
   subnets              = each.value.subnets
   mesh_cidrs           = var.mesh_cidrs
   join_token_parameter = var.join_token_parameter

@@ -3,6 +3,11 @@ variable "cluster_name" {
   type        = string
 }
 
+variable "cluster_uid" {
+  description = "The cluster's UID, which tells it from another of the same name: kubectl get namespace kube-system -o jsonpath={.metadata.uid}"
+  type        = string
+}
+
 variable "home_region" {
   description = "Where the k3s servers run."
   type        = string

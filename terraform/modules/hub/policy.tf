@@ -86,12 +86,20 @@ locals {
         Resource  = "${local.ec2}subnet/*"
         Condition = { StringEquals = { "aws:ResourceTag/lowtide-subnet/${var.cluster_name}" = "buy" } }
       },
-      # What else a launch creates that CreateFleet cannot tag; and the reservations it may use.
+      # A reservation is paid for by whoever made it: launched into are those that its owner tagged for this cluster. A fleet names none.
+      {
+        Sid       = "LaunchIntoReservations"
+        Effect    = "Allow"
+        Action    = "ec2:RunInstances"
+        Resource  = "${local.ec2}capacity-reservation/*"
+        Condition = { StringEquals = { "aws:ResourceTag/lowtide-reservation/${var.cluster_name}" = "use" } }
+      },
+      # What else a launch creates that CreateFleet cannot tag.
       {
         Sid      = "LaunchWithTheRest"
         Effect   = "Allow"
         Action   = local.launch
-        Resource = [for kind in ["capacity-reservation", "network-interface", "placement-group", "spot-instances-request"] : "${local.ec2}${kind}/*"]
+        Resource = [for kind in ["network-interface", "placement-group", "spot-instances-request"] : "${local.ec2}${kind}/*"]
       },
       # Images and snapshots have no account in their ARN; a snapshot's owner follows from its image.
       merge(

@@ -54,6 +54,16 @@ resource "aws_ec2_tag" "subnet" {
   value       = "buy"
 }
 
+# The same for reservations: the operator may launch into those with this tag, and into no others.
+resource "aws_ec2_tag" "reservation" {
+  for_each = var.reservations
+
+  region      = var.region
+  resource_id = each.value
+  key         = "lowtide-reservation/${var.cluster_name}"
+  value       = "use"
+}
+
 resource "aws_vpc_security_group_egress_rule" "all" {
   region            = var.region
   security_group_id = aws_security_group.node.id
@@ -183,7 +193,10 @@ resource "aws_sqs_queue" "interruption" {
   receive_wait_time_seconds = 20
   # A notice is useful for two minutes; five minutes outlast a restart of the operator.
   message_retention_seconds = 300
-  tags                      = local.tags
+  # What a queue hands to its dead-letter queue is sent by SQS itself, past the policy below; and by default any queue of the account may name
+  # this one as its own.
+  redrive_allow_policy = jsonencode({ redrivePermission = "denyAll" })
+  tags                 = local.tags
 }
 
 locals {
@@ -226,6 +239,12 @@ resource "aws_cloudwatch_event_target" "interruption" {
 }
 
 # Only the rules above may send: a forged notice would move work.
+locals {
+  # Literals, not the resources' ARNs: the policy can be read in the plan, before anything is there.
+  queue_arn = "arn:${local.partition}:sqs:${var.region}:${local.account}:${local.name}-interruptions"
+  rule_arns = [for key in keys(local.patterns) : "arn:${local.partition}:events:${var.region}:${local.account}:rule/${local.name}-${key}"]
+}
+
 resource "aws_sqs_queue_policy" "interruption" {
   region    = var.region
   queue_url = aws_sqs_queue.interruption.url
@@ -237,19 +256,26 @@ resource "aws_sqs_queue_policy" "interruption" {
         Effect    = "Allow"
         Principal = { Service = "events.amazonaws.com" }
         Action    = "sqs:SendMessage"
-        Resource  = "arn:${local.partition}:sqs:${var.region}:${local.account}:${local.name}-interruptions"
-        Condition = {
-          ArnEquals = {
-            "aws:SourceArn" = [for key in keys(local.patterns) : "arn:${local.partition}:events:${var.region}:${local.account}:rule/${local.name}-${key}"]
-          }
-        }
+        Resource  = local.queue_arn
+        Condition = { ArnEquals = { "aws:SourceArn" = local.rule_arns } }
+      },
+      # Within an account either policy suffices, the queue's or the sender's own ("Policy evaluation for requests within a single account"):
+      # a role with sqs:* needs no allowance here, and only a denial keeps it out. A call of a principal has no aws:SourceArn, and a negated
+      # operator holds where its key is absent ("IAM JSON policy elements: Condition operators"): that is what is wanted.
+      {
+        Sid       = "NobodyElseSends"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "sqs:SendMessage"
+        Resource  = local.queue_arn
+        Condition = { ArnNotEquals = { "aws:SourceArn" = local.rule_arns } }
       },
       {
         Sid       = "EncryptedOnly"
         Effect    = "Deny"
         Principal = "*"
         Action    = "sqs:*"
-        Resource  = "arn:${local.partition}:sqs:${var.region}:${local.account}:${local.name}-interruptions"
+        Resource  = local.queue_arn
         Condition = { Bool = { "aws:SecureTransport" = "false" } }
       },
     ]

@@ -45,6 +45,12 @@ variable "tag_subnets" {
   default     = true
 }
 
+variable "reservations" {
+  description = "On-demand capacity reservations (ODCR) of this account in this region that the operator may launch into: a map from names you choose to ids. They get the tag lowtide-reservation/CLUSTER = use, without which EC2 refuses. Leave out those whose tags somebody else manages, and have that tag set there."
+  type        = map(string)
+  default     = {}
+}
+
 variable "mesh_cidrs" {
   description = "Address ranges that may send WireGuard traffic (UDP 51820), i.e. those of the cluster's other nodes; the keys are names you choose. Empty when all nodes share the VPC."
   type        = map(string)

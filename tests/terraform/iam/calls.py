@@ -39,7 +39,7 @@ def launch(action, **change):
         parts["fleet"] = (f"{EC2}:fleet/*", tags(cluster))
         parts["spot-instances-request"] = (f"{EC2}:spot-instances-request/*", {})
     else:
-        parts["capacity-reservation"] = (f"{EC2}:capacity-reservation/cr-1", {})
+        parts["capacity-reservation"] = (f"{EC2}:capacity-reservation/cr-1", {f"aws:ResourceTag/lowtide-reservation/{cluster}": "use"})
     parts |= {kind.replace("_", "-"): part for kind, part in change.items()}
     asked = [Request(action, resource, context) for resource, context in filter(None, parts.values())]
     made = {"CreateFleet": ["instance", "volume", "fleet"], "RunInstances": ["instance", "volume"]}[action.removeprefix("ec2:")]
@@ -53,6 +53,41 @@ def launch(action, **change):
 def queue(action, region=REGION, cluster="prod"):
     return [Request(action, f"arn:aws:sqs:{region}:{ACCOUNT}:lowtide-{cluster}-interruptions")]
 
+
+# Where the region-target module is planned for these tests.
+QUEUE = f"arn:aws:sqs:eu-south-2:{ACCOUNT}:lowtide-prod-interruptions"
+TLS = {"aws:SecureTransport": "true"}
+PLAIN = {"aws:SecureTransport": "false"}
+
+
+def by_service(name, source=None, context=TLS):
+    """A service sends to the queue; EventBridge names the rule on whose behalf it does."""
+    return Request("sqs:SendMessage", QUEUE, context | ({"aws:SourceArn": source} if source else {}), {"Service": name})
+
+
+def by_role(action, context=TLS, queue=QUEUE):
+    """A role of the account asks something of the queue."""
+    return Request(action, queue, context, {"AWS": f"arn:aws:iam::{ACCOUNT}:role/ci"})
+
+
+RULE = f"arn:aws:events:eu-south-2:{ACCOUNT}:rule/lowtide-prod-"
+# A role of the account with all rights on queues, as a function or a pipeline may have.
+ALL_OF_SQS = {"Statement": [{"Effect": "Allow", "Action": "sqs:*", "Resource": "*"}]}
+
+# What must be refused although the sender's own policy, or nothing, stands against it.
+FORGED = {
+    "another rule": by_service("events.amazonaws.com", f"{RULE}other"),
+    "a rule of our name in another region": by_service("events.amazonaws.com", f"arn:aws:events:us-east-1:{ACCOUNT}:rule/lowtide-prod-interruption"),
+    "a rule of our name in another account": by_service("events.amazonaws.com", "arn:aws:events:eu-south-2:999999999999:rule/lowtide-prod-interruption"),
+    "another cluster's rule": by_service("events.amazonaws.com", f"arn:aws:events:eu-south-2:{ACCOUNT}:rule/lowtide-prod-eu-interruption"),
+    "EventBridge for no rule": by_service("events.amazonaws.com"),
+    "EventBridge by plain http": by_service("events.amazonaws.com", f"{RULE}interruption", PLAIN),
+    "a topic": by_service("sns.amazonaws.com", f"arn:aws:sns:eu-south-2:{ACCOUNT}:anything"),
+    "another service for our rule": by_service("sns.amazonaws.com", f"{RULE}interruption"),
+    "a role with all rights on queues": by_role("sqs:SendMessage"),
+    "the same by plain http": by_role("sqs:SendMessage", PLAIN),
+    "the same without a word of the transport": by_role("sqs:SendMessage", {}),
+}
 
 # The SDK's methods in src/aws. A fleet of type `instant` launches in the caller's name, so both actions are checked.
 CALLS = {
@@ -118,6 +153,9 @@ REFUSED = {
     "a launch with a foreign security group": launch("ec2:RunInstances", security_group=(f"{EC2}:security-group/sg-9", {})),
     "a launch with another cluster's security group": launch("ec2:RunInstances", security_group=(f"{EC2}:security-group/sg-9", carried("prod-eu"))),
     "a launch from a foreign template": launch("ec2:CreateFleet", launch_template=(f"{EC2}:launch-template/lt-9", {})),
+    "a launch into a foreign reservation": launch("ec2:RunInstances", capacity_reservation=(f"{EC2}:capacity-reservation/cr-9", {})),
+    "a launch into another cluster's reservation": launch("ec2:RunInstances", capacity_reservation=(f"{EC2}:capacity-reservation/cr-9", {"aws:ResourceTag/lowtide-reservation/prod-eu": "use"})),
+    "the tag on a reservation": [Request("ec2:CreateTags", f"{EC2}:capacity-reservation/cr-9", {"aws:RequestTag/lowtide-reservation/prod": "use"})],
     "a launch with somebody's key pair": [Request("ec2:RunInstances", f"{EC2}:key-pair/admin")],
     "PassRole of an administrator": [Request("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin", {"iam:PassedToService": "ec2.amazonaws.com"})],
     "PassRole of another cluster's node": [Request("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/lowtide/prod-eu/lowtide-prod-eu-us-east-1", {"iam:PassedToService": "ec2.amazonaws.com"})],

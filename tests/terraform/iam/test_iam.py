@@ -1,4 +1,5 @@
-"""The policies of terraform/modules/hub, evaluated: each call of the operator goes through, and what must be refused is refused."""
+"""The policies of terraform/modules/hub and of the queue of modules/region-target, evaluated: each call of the operator goes through, and what
+must be refused is refused."""
 import csv
 import json
 import os
@@ -9,18 +10,22 @@ import pytest
 from policy_sentry.querying.actions import get_action_data
 
 import calls
-from iam import Request, allowed, listed
+from iam import NOTHING, Request, allowed, listed
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
-def planned(run, output):
-    """An output as `terraform test -verbose -json` planned it."""
-    for line in pathlib.Path(os.environ["PLANS"]).read_text().splitlines():
+def plan_of(module, run):
+    """What `terraform test -verbose -json` planned."""
+    for line in (pathlib.Path(os.environ["PLANS"]) / f"{module}.json").read_text().splitlines():
         message = json.loads(line)
         if message["type"] == "test_plan" and message["@testrun"] == run:
-            return json.loads(message["test_plan"]["output_changes"][output]["after"])
-    raise AssertionError(f"{run} planned no {output}")
+            return message["test_plan"]
+    raise AssertionError(f"{module} planned nothing in {run}")
+
+
+def planned(run, output):
+    return json.loads(plan_of("hub", run)["output_changes"][output]["after"])
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +41,14 @@ def with_everything():
 @pytest.fixture(scope="session")
 def bill():
     return planned("the_bill_has_a_policy_of_its_own", "bill_policy")
+
+
+@pytest.fixture(scope="session", params=["everything_is_in_the_region_and_carries_the_tag", "without_health", "every_option"])
+def queue_policy(request):
+    changes = plan_of("region-target", request.param)["resource_changes"]
+    found = [change["change"]["after"]["policy"] for change in changes if change["address"] == "aws_sqs_queue_policy.interruption"]
+    assert len(found) == 1
+    return json.loads(found[0])
 
 
 def refusals(policy, asked):
@@ -128,6 +141,38 @@ def test_an_image_that_anybody_published_is_launched_only_if_asked_for(policy):
         assert (refusals(policy, calls.launch("ec2:RunInstances", image=image)) == []) is expected, owner
 
 
+def test_our_rules_send_to_the_queue(queue_policy):
+    for rule in ("interruption", "rebalance", "state-change"):
+        assert allowed(NOTHING, calls.by_service("events.amazonaws.com", calls.RULE + rule), queue_policy), rule
+
+
+def test_the_rule_of_health_sends_where_there_is_one(queue_policy):
+    without = plan_of("region-target", "without_health")["resource_changes"]
+    assert not [change for change in without if change["address"] == 'aws_cloudwatch_event_rule.interruption["health"]']
+    named = any(f"{calls.RULE}health" in json.dumps(statement) for statement in queue_policy["Statement"])
+    assert allowed(NOTHING, calls.by_service("events.amazonaws.com", f"{calls.RULE}health"), queue_policy) is named
+
+
+@pytest.mark.parametrize("name", sorted(calls.FORGED))
+def test_nobody_else_sends_to_the_queue(queue_policy, name):
+    request = calls.FORGED[name]
+    assert not allowed(calls.ALL_OF_SQS if "AWS" in request.principal else NOTHING, request, queue_policy), f"{name} may send"
+
+
+def test_that_role_would_send_to_a_queue_whose_policy_only_allows(queue_policy):
+    """So it is the denial that keeps it out: within an account the role's own policy suffices."""
+    allows = {"Statement": [statement for statement in queue_policy["Statement"] if statement["Effect"] == "Allow"]}
+    assert allowed(calls.ALL_OF_SQS, calls.by_role("sqs:SendMessage"), allows)
+    assert allowed(calls.ALL_OF_SQS, calls.by_role("sqs:SendMessage", queue=f"{calls.QUEUE}-of-others"), queue_policy)
+
+
+def test_the_operator_reads_the_queue_over_tls_alone_and_sends_nothing(policy, queue_policy):
+    for action in ("GetQueueUrl", "ReceiveMessage", "DeleteMessage"):
+        assert allowed(policy, calls.by_role(f"sqs:{action}"), queue_policy), action
+        assert not allowed(policy, calls.by_role(f"sqs:{action}", calls.PLAIN), queue_policy), action
+    assert not allowed(policy, calls.by_role("sqs:SendMessage"), queue_policy)
+
+
 def test_the_bill(bill):
     arn = "arn:aws:s3:::billing-exports"
     assert allowed(bill, Request("s3:ListBucket", arn, {"s3:prefix": "lowtide/2026-11/"}))
@@ -185,3 +230,29 @@ def test_the_evaluator_itself():
         assert allowed({"Statement": [allow | {"Condition": {operator: {"k": ["a", "x"]}}}]}, request.__class__(request.action, request.resource, context)) is expected, (operator, context)
     with pytest.raises(KeyError):
         allowed({"Statement": [allow | {"Condition": {"DateLessThan": {"k": "a"}}}]}, Request(request.action, request.resource, {"k": "1"}))
+
+
+def test_the_evaluator_on_policies_of_resources():
+    """Against what AWS documents: within an account either policy suffices and either denies; a negated operator holds for an absent key."""
+    allow = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "q"}
+    everybody = allow | {"Principal": "*"}
+    asked = Request("sqs:SendMessage", "q", {}, {"AWS": "arn:aws:iam::1:role/a"})
+    deny = everybody | {"Effect": "Deny"}
+    assert allowed({"Statement": [allow]}, asked) and allowed(NOTHING, asked, {"Statement": [everybody]})
+    assert not allowed(NOTHING, asked, NOTHING)
+    assert not allowed({"Statement": [allow]}, asked, {"Statement": [deny]})
+    assert not allowed({"Statement": [allow | {"Effect": "Deny"}]}, asked, {"Statement": [everybody]})
+    for principal, expected in (
+        ({"AWS": "arn:aws:iam::1:role/a"}, True), ({"AWS": ["arn:aws:iam::1:role/b"]}, False), ({"Service": "arn:aws:iam::1:role/a"}, False),
+        ({"Service": "x", "AWS": ["arn:aws:iam::1:role/a", "y"]}, True),
+    ):
+        assert allowed(NOTHING, asked, {"Statement": [allow | {"Principal": principal}]}) is expected, principal
+    for context, expected in (({}, True), ({"k": "arn:c"}, True), ({"k": "arn:a"}, False), ({"K": "arn:b"}, False)):
+        conditional = everybody | {"Condition": {"ArnNotEquals": {"k": ["arn:a", "arn:b"]}}}
+        assert allowed(NOTHING, Request(asked.action, asked.resource, context, asked.principal), {"Statement": [conditional]}) is expected, context
+    for unknown in ({"AWS": "1"}, {"AWS": "arn:aws:iam::1:root"}, {"AWS": "*"}, {"Federated": "x"}):
+        with pytest.raises(ValueError):
+            allowed(NOTHING, asked, {"Statement": [allow | {"Principal": unknown}]})
+    for policy, of_resource in (({"Statement": [everybody]}, NOTHING), (NOTHING, {"Statement": [allow]}), (NOTHING, {"Statement": [allow | {"NotPrincipal": "*"}]})):
+        with pytest.raises(ValueError):
+            allowed(policy, asked, of_resource)

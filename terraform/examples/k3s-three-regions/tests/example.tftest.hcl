@@ -31,6 +31,7 @@ override_module {
 
 variables {
   cluster_name     = "gpu"
+  cluster_uid      = "01234567-89ab-cdef-0123-456789abcdef"
   server_url       = "https://203.0.113.10:6443"
   server_role_name = "k3s-server"
   servers          = { server-1 = "i-0aaaaaaaaaaaaaaa1" }

@@ -19,7 +19,7 @@ run "one_region" {
   command = plan
 
   assert {
-    condition     = length(output.operator_policy) < 4000
+    condition     = length(output.operator_policy) < 4100
     error_message = "The policy of one region has ${length(output.operator_policy)} characters."
   }
   assert {

@@ -67,12 +67,24 @@ run "what_feeds_the_queue" {
   }
   assert {
     # The names in the queue's policy are literals, not taken from the rules: they must match the rules.
-    condition     = jsondecode(aws_sqs_queue_policy.interruption.policy).Statement[0].Condition.ArnEquals["aws:SourceArn"] == [for rule in aws_cloudwatch_event_rule.interruption : "arn:aws:events:eu-south-2:123456789012:rule/${rule.name}"]
+    condition     = [for statement in jsondecode(aws_sqs_queue_policy.interruption.policy).Statement : statement.Condition.ArnEquals["aws:SourceArn"] if statement.Sid == "EventBridgeSends"] == [[for rule in aws_cloudwatch_event_rule.interruption : "arn:aws:events:eu-south-2:123456789012:rule/${rule.name}"]]
     error_message = "The queue accepts messages from senders other than the rules."
   }
   assert {
-    condition     = jsondecode(aws_sqs_queue_policy.interruption.policy).Statement[0].Resource == "arn:aws:sqs:eu-south-2:123456789012:${aws_sqs_queue.interruption.name}"
+    condition     = [for statement in jsondecode(aws_sqs_queue_policy.interruption.policy).Statement : statement.Condition.ArnNotEquals["aws:SourceArn"] if statement.Sid == "NobodyElseSends"] == [[for rule in aws_cloudwatch_event_rule.interruption : "arn:aws:events:eu-south-2:123456789012:rule/${rule.name}"]]
+    error_message = "Senders are kept out that are none, or let in that are not rules."
+  }
+  assert {
+    condition     = [for statement in jsondecode(aws_sqs_queue_policy.interruption.policy).Statement : "${statement.Effect} ${statement.Sid}"] == ["Allow EventBridgeSends", "Deny NobodyElseSends", "Deny EncryptedOnly"]
+    error_message = "The queue's policy says something else."
+  }
+  assert {
+    condition     = alltrue([for statement in jsondecode(aws_sqs_queue_policy.interruption.policy).Statement : statement.Resource == "arn:aws:sqs:eu-south-2:123456789012:${aws_sqs_queue.interruption.name}"])
     error_message = "The queue's policy refers to another queue."
+  }
+  assert {
+    condition     = jsondecode(aws_sqs_queue.interruption.redrive_allow_policy) == { redrivePermission = "denyAll" }
+    error_message = "A queue of the account may name this one for its dead letters, and so send to it."
   }
 }
 
@@ -93,7 +105,7 @@ run "nothing_that_was_not_asked_for" {
   command = plan
 
   assert {
-    condition     = length(aws_kms_grant.launch) == 0 && length(aws_iam_role_policy.join) == 0 && length(aws_vpc_security_group_ingress_rule.mesh) == 0 && length(aws_vpc_security_group_ingress_rule.cluster) == 0
+    condition     = length(aws_kms_grant.launch) == 0 && length(aws_ec2_tag.reservation) == 0 && length(aws_iam_role_policy.join) == 0 && length(aws_vpc_security_group_ingress_rule.mesh) == 0 && length(aws_vpc_security_group_ingress_rule.cluster) == 0
     error_message = "Something was created without being requested."
   }
 }
@@ -106,6 +118,7 @@ run "every_option" {
     join_token_parameter     = "/lowtide/token"
     volume_key_alias         = "alias/lowtide-gpu"
     tag_subnets              = false
+    reservations             = { batch = "cr-1" }
     mesh_cidrs               = { office = "203.0.113.0/24" }
     cluster_security_groups  = { own = "sg-1" }
     permissions_boundary_arn = "arn:aws:iam::123456789012:policy/boundary"
@@ -125,6 +138,10 @@ run "every_option" {
   assert {
     condition     = aws_sqs_queue.interruption.tags["lowtide-cluster-uid"] == "01234567-89ab-cdef-0123-456789abcdef" && aws_sqs_queue.interruption.tags["lowtide-cluster"] == "prod"
     error_message = "The queue does not say whose it is."
+  }
+  assert {
+    condition     = aws_ec2_tag.reservation["batch"].resource_id == "cr-1" && aws_ec2_tag.reservation["batch"].key == "lowtide-reservation/prod" && aws_ec2_tag.reservation["batch"].value == "use" && aws_ec2_tag.reservation["batch"].region == "eu-south-2"
+    error_message = "The operator may not launch into the reservation."
   }
   assert {
     condition     = length(aws_ec2_tag.subnet) == 0

@@ -37,6 +37,14 @@ resource "aws_iam_policy" "own" {
   policy = "{}"
 }
 
+resource "aws_ec2_capacity_reservation" "batch" {
+  region            = "us-east-1"
+  availability_zone = "us-east-1a"
+  instance_type     = "g6.xlarge"
+  instance_platform = "Linux/UNIX"
+  instance_count    = 1
+}
+
 module "region" {
   source = "../.."
 
@@ -45,6 +53,7 @@ module "region" {
   subnets                 = { for zone, subnet in aws_subnet.this : zone => subnet.id }
   cluster_security_groups = { nodes = aws_security_group.nodes.id }
   node_policies           = { own = aws_iam_policy.own.arn }
+  reservations            = { batch = aws_ec2_capacity_reservation.batch.id }
   mesh_cidrs              = { gateway = "${aws_eip.gateway.public_ip}/32" }
 }
 
