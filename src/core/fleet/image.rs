@@ -90,7 +90,11 @@ impl ClassImages {
 
     /// Since when what was found may be out of date, [`LOOKED_UP_EVERY`] later; `None` if one is missing, or of another source.
     pub fn complete_since(&self) -> Option<Timestamp> {
-        let found = |source: &ImageSource| self.of(source.architecture).is_some_and(|image| image.source == source.to_string());
+        // A status is only what was written there: an image that is named by its id is no other.
+        let named = |source: &ImageSource, image: &FoundImage| !matches!(&source.by, ImageBy::Id(id) if *id != image.id);
+        let found = |source: &ImageSource| {
+            self.of(source.architecture).is_some_and(|image| image.source == source.to_string() && named(source, image))
+        };
         self.looked_up_at.filter(|_| self.sources.iter().all(found))
     }
 }

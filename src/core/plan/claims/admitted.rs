@@ -26,7 +26,8 @@ pub(super) fn objection(pass: &Pass, claim: &Claim, pool: &NodePool) -> Option<S
 
 fn of_the_class(pass: &Pass, claim: &Claim, class: &NodeClass) -> Option<String> {
     let (spec, at) = (&claim.spec, &claim.spec.capacity);
-    if class.zones.get(&at.zone) != Some(&spec.subnet) {
+    // The class's status says in which zone a subnet is, and its spec which subnets are meant.
+    if class.zones.get(&at.zone) != Some(&spec.subnet) || !class.subnets.contains(&spec.subnet) {
         return Some(format!("its class {} has no subnet {} in {}", class.name, spec.subnet, at.zone));
     }
     let template = class.launch_template.as_ref().map(|(name, _)| name);

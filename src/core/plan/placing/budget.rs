@@ -63,7 +63,8 @@ fn settled(books: &MonthBooks) -> MicroUsd {
 /// What `claim` cost of the month that holds `now`, if it ran until `until`.
 pub(in crate::core::plan) fn cost_this_month(claim: &Claim, until: Timestamp, now: Timestamp, interrupted: bool) -> MicroUsd {
     let Some(launched) = claim.status.launched_at else { return MicroUsd(0) };
-    let ended = claim.status.terminate_asked.as_deref().map_or(until, |(asked, _, _)| until.min(*asked));
+    let asked = claim.status.terminate_asked.as_deref().map(|(asked, _, _)| *asked);
+    let ended = asked.into_iter().chain(claim.status.ended.as_deref().map(|ended| ended.at)).fold(until, Timestamp::min);
     let spot = claim.spec.capacity.capacity_type == CapacityType::Spot;
     if interrupted && spot && ended.since(launched) < FREE_IF_INTERRUPTED_WITHIN {
         return MicroUsd(0);

@@ -43,9 +43,10 @@ fn prepare(pass: &mut Pass, class: &NodeClass) {
     let current = class.launch_template.as_ref().is_some_and(|(name, _)| *name == template.name);
     // Without their names, pods that select zones by name could not be placed.
     let named = class.zones.keys().all(|zone| class.zone_names.contains_key(zone));
-    let zoned = !class.zones.is_empty() && class.zones.len() == class.subnets.len() && named;
+    let ours = class.zones.values().all(|subnet| class.subnets.contains(subnet));
+    let zoned = !class.zones.is_empty() && class.zones.len() == class.subnets.len() && named && ours;
     let since = class.images.complete_since();
-    let imaged = class.images.sources.is_empty() || since.is_some_and(|at| !pass.due(at, LOOKED_UP_EVERY));
+    let imaged = class.images.sources.is_empty() || since.is_some_and(|at| at <= pass.now && !pass.due(at, LOOKED_UP_EVERY));
     if current && zoned && imaged && class.problem.is_none() {
         return;
     }

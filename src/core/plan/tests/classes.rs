@@ -63,6 +63,32 @@ fn images_are_looked_up_when_the_class_changes_and_every_hour() {
     assert_eq!(looked_up(&toy), 2);
 }
 
+/// As written by somebody with lowtide's token: what the class's status holds is looked up again where its spec says otherwise.
+#[test]
+fn a_status_that_its_class_contradicts_is_not_believed() {
+    let asks = |toy: &Toy| {
+        let steps = plan(&toy.settings, &toy.world, toy.now).steps;
+        steps.iter().flat_map(|step| &step.actions).filter(|action| matches!(action, Action::PrepareClass { .. })).count()
+    };
+    type Forge = fn(&mut NodeClass);
+    let forgeries: [(&str, Forge); 3] = [
+        ("an image", |class| class.images.found.values_mut().for_each(|image| image.id = "ami-0bad".into())),
+        ("a time to come", |class| class.images.looked_up_at = class.images.looked_up_at.map(|at| at + Millis::from_hours(9_000))),
+        ("a subnet", |class| class.zones.values_mut().for_each(|subnet| *subnet = "subnet-0bad".into())),
+    ];
+    for (what, forge) in forgeries {
+        let mut toy = Toy::new();
+        with_image(&mut toy, Architecture::Amd64);
+        each_class(&mut toy, |class| {
+            class.images.sources[0].by = ImageBy::Id("ami-7".into());
+            class.images.found.values_mut().for_each(|image| image.source = "ami-7".into());
+        });
+        assert_eq!(asks(&toy), 0);
+        each_class(&mut toy, forge);
+        assert_eq!(asks(&toy), 2, "{what}");
+    }
+}
+
 #[test]
 fn what_a_kubelet_keeps_is_not_sold_to_pods() {
     let mut toy = Toy::new();
