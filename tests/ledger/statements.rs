@@ -114,6 +114,36 @@ async fn files_twice_versions_and_parts_give_the_books_of_the_last_version() {
     let both = bare("bare/both.csv", format!("{HEADER}{}{}", hours("i-a", 0..10, "1.20"), hours("i-a", 0..10, "1.30")));
     let fault = taken(&mut connection, Format::Cur, &[both]).await.unwrap_err();
     assert!(fault.contains("i-a is used for 2.00 hours in the span from 2026-07-20 00:00 UTC (10 spans in all)"), "{fault}");
+    // A file put behind itself, with its header again and without: eighteen minutes of each hour, and what names no machine.
+    let part: String = (0..10)
+        .map(|hour| {
+            line("", "Usage", "i-a", "SpotUsage:g6.xlarge", hour, "0.3", "0.36", "")
+                + &line("", "Usage", "vol-1", "EBS:VolumeUsage.gp3", hour, "1", "0.1", "")
+        })
+        .collect();
+    let volumes: String = (0..10).map(|hour| line("", "Usage", "vol-1", "EBS:VolumeUsage.gp3", hour, "1", "0.1", "")).collect();
+    for (name, text, said) in [
+        (
+            "header",
+            format!("{HEADER}{part}{HEADER}{part}"),
+            "the use of i-a in the span from 2026-07-20 00:00 UTC is in two parts of cur.csv, each with its header (10 spans in all)",
+        ),
+        ("none", format!("{HEADER}{part}{part}"), "20 of the 20 different lines of cur.csv come more than once, word for word"),
+        (
+            "volumes",
+            format!("{HEADER}{volumes}{HEADER}{volumes}"),
+            "10 of the 10 different lines of cur.csv come more than once, word for word",
+        ),
+    ] {
+        for text in [bare(&format!("{name}/cur.csv"), text.clone()), folder.file(&format!("{name}-empty/cur.csv"), &text)] {
+            let fault = taken(&mut connection, Format::Cur, &[text]).await.unwrap_err();
+            assert!(
+                fault.contains(said) && fault.contains("nothing was imported (if it is correct nevertheless: --accept hours-twice)"),
+                "{fault}"
+            );
+        }
+    }
+    assert_eq!(cost(&mut connection).await, "26.00");
 
     // A member of a gzip file after the first is damaged, or the file is cut.
     let packed = |name: &str, text: &str| std::fs::read(folder.packed(name, text)).unwrap();
@@ -186,7 +216,7 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
         said,
         "2026-07: AWS confirmed 0 instance-hours and 10 were trued up by $10.00, $20.00 in all; $10.00 in 10 instance-hours is not on a bill or feed \
          yet. Beside them, on lines of their own: credits, of our machines -$25.00. No part of these figures: machines, of others in the account \
-         $85708.80; NAT, of the account $4.00; other services, of the account $11.00; taxes, of the account $3.00; volumes, of the account $7.00."
+         $85708.80; NAT and endpoints, of the account $4.00; other services, of the account $11.00; taxes, of the account $3.00; volumes, of the account $7.00."
     );
 
     // A refund whose start is its end belongs to the hour it lies in.

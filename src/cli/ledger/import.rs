@@ -81,7 +81,7 @@ enum What {
     },
     /// CSV with `period,workload,revenue_usd`; period is a day or a month, which is spread over its days. A version is a month.
     Revenue(SourceArgs),
-    /// CSV with `period,item,cost_usd` and any of `currency,workload,team,service,environment,cost_center,product_area,component`: what
+    /// CSV with `period,item,cost_usd` and any of `currency,workload,team,service,environment,cost_center,product_area,component,model`: what
     /// lowtide itself runs on, purchased APIs. A version is a month. Posted on line `overhead`.
     Costs(SourceArgs),
     /// FOCUS 1.0 to 1.3 from any provider, as other costs. A version is a billing period of a billing account.

@@ -4,6 +4,7 @@
 //! Does not: read a line (see [`super::cur`]) or post (see [`crate::ledger::poster`]).
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -12,10 +13,12 @@ use super::bill_checks;
 use super::checks::{Check, Checks, changed_much, in_all};
 use super::cur::{REQUIRED, is_known_column, is_read, read_line};
 use super::delivery::{Delivery, deliveries, newest_of};
+use super::gateways;
 use super::rates::Rates;
 use super::reading::{ReadFile, content_of, each_line};
-use super::staging::{Lines, stage};
+use super::staging::{Lines, Place, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, held, id_of, next_version};
+use super::table::Line;
 use super::{ImportFault, Options};
 use crate::core::units::money::BilledUsd;
 use crate::core::units::time::Timestamp;
@@ -40,7 +43,8 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     let (versions, checks) = stage(connection, move |lines| read_all(found, &rates, checks, lines)).await?;
     options.checks = checks;
     each_line_once(connection, &versions, &mut options.checks).await?;
-    alike_in_two_files(connection, &versions, &mut options.checks).await?;
+    alike_in_two_parts(connection, &versions, &mut options.checks).await?;
+    repeated(connection, &versions, &mut options.checks).await?;
     let mut outcomes = Vec::new();
     for (payer, period) in periods(connection).await? {
         let version = newest(connection, &versions, (&payer, &period), &mut options.checks).await?;
@@ -81,10 +85,18 @@ fn read_file(path: &Path, number: usize, rates: &Rates, checks: &mut Checks, lin
             }
         }
         if let Some(read) = read_line(line, rates, checks)? {
-            lines.add(number, &read);
+            let said = read.line_id.is_empty().then(|| said_by(line));
+            lines.add(Place { file: number, part: line.part, said }, &read);
         }
         Ok(())
     })
+}
+
+/// Everything that a line says, hashed.
+fn said_by(line: &Line) -> i64 {
+    let mut hash = std::hash::DefaultHasher::new();
+    line.values.hash(&mut hash);
+    hash.finish().cast_signed()
 }
 
 /// A statement about the staged lines. Names come from here, values are bound.
@@ -156,7 +168,7 @@ async fn differs_in_one_file(connection: &mut PgConnection, versions: &[Version]
     let Some(row) = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for lines with two amounts"))? else {
         return Ok(());
     };
-    let name = place(versions, row.get("file")).map_or_else(String::new, |(.., file)| file.name.clone());
+    let name = name_of(versions, row.get("file"));
     let (line, least, most, lines): (String, String, String, i64) = (row.get("line"), row.get("least"), row.get("most"), row.get("lines"));
     checks.refuse(Check::HoursTwice, || {
         format!(
@@ -167,32 +179,59 @@ async fn differs_in_one_file(connection: &mut PgConnection, versions: &[Version]
     })
 }
 
-/// Lines without an identity of which two files of one version have at least half alike: most likely two versions side by side, which would be added up. A span of
-/// which each file has a part has another time in each.
-async fn alike_in_two_files(connection: &mut PgConnection, versions: &[Version], checks: &mut Checks) -> Result<(), ImportFault> {
+/// Lines without an identity of which two files of one version, or two that were put together into one, have at least half alike: most likely two versions side by
+/// side, which would be added up. A span of which each file has a part has another time in each.
+async fn alike_in_two_parts(connection: &mut PgConnection, versions: &[Version], checks: &mut Checks) -> Result<(), ImportFault> {
     let row = sqlx::query(
         "WITH bare AS (
-             SELECT s.*, v.version FROM staged_line s JOIN staged_version v USING (file)
+             SELECT s.*, (s.file::bigint << 32) + s.part AS place, v.version FROM staged_line s JOIN staged_version v USING (file)
              WHERE s.line_id IS NULL AND s.instance <> '' AND s.kind IN ('usage', 'commitment') AND s.until > s.at
          ), alike AS (
-             SELECT min(file) AS one, max(file) AS other, instance, at, count(*) OVER () AS hours
-             FROM bare GROUP BY version, payer, period, account, kind, instance, usage_type, operation, at, until, used_ms HAVING min(file) <> max(file)
+             SELECT min(file) AS first, max(file) AS last, instance, at, count(*) OVER () AS hours
+             FROM bare GROUP BY version, payer, period, account, kind, instance, usage_type, operation, at, until, used_ms HAVING min(place) <> max(place)
          )
-         SELECT one, other, instance, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS hour, hours FROM alike
-         WHERE 2 * hours >= (SELECT min(n) FROM (SELECT count(*) AS n FROM bare GROUP BY file) x) ORDER BY at, instance LIMIT 1",
+         SELECT first, last, instance, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS hour, hours FROM alike
+         WHERE 2 * hours >= (SELECT min(n) FROM (SELECT count(*) AS n FROM bare GROUP BY place) x) ORDER BY at, instance LIMIT 1",
     );
     let Some(row) = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for lines in two files"))? else {
         return Ok(());
     };
-    let name = |file: i32| place(versions, file).map_or_else(String::new, |(.., file)| file.name.clone());
-    let (one, other) = (name(row.get("one")), name(row.get("other")));
+    let (first, last): (i32, i32) = (row.get("first"), row.get("last"));
+    let (one, other) = (name_of(versions, first), name_of(versions, last));
     let (instance, hour, hours): (String, String, i64) = (row.get("instance"), row.get("hour"), row.get("hours"));
+    let places = if first == last { format!("in two parts of {one}, each with its header") } else { format!("in {one} and in {other}") };
     checks.refuse(Check::HoursTwice, || {
         format!(
-            "the use of {instance} in the span from {hour} UTC is in {one} and in {other}{}: they are two versions of one report; give one",
+            "the use of {instance} in the span from {hour} UTC is {places}{}: they are two versions of one report; give one",
             in_all(hours, "spans")
         )
     })
+}
+
+/// Lines without an identity of which at least half come again, word for word: a file that was put behind itself, with a header in the middle or without. A few
+/// such lines are nothing unusual where a report has few columns.
+async fn repeated(connection: &mut PgConnection, versions: &[Version], checks: &mut Checks) -> Result<(), ImportFault> {
+    let row = sqlx::query(
+        "SELECT min(file) AS file, count(*) AS different, count(*) FILTER (WHERE n > 1) AS repeated
+         FROM (SELECT v.version, min(s.file) AS file, count(*) AS n FROM staged_line s JOIN staged_version v USING (file)
+               WHERE s.said IS NOT NULL GROUP BY v.version, s.said) x
+         GROUP BY version HAVING 2 * count(*) FILTER (WHERE n > 1) >= count(*) ORDER BY 1 LIMIT 1",
+    );
+    let Some(row) = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for lines that come again"))? else {
+        return Ok(());
+    };
+    let (name, different, repeated): (String, i64, i64) = (name_of(versions, row.get("file")), row.get("different"), row.get("repeated"));
+    checks.refuse(Check::HoursTwice, || {
+        format!(
+            "{repeated} of the {different} different lines of {name} come more than once, word for word, and none has an identity \
+             (identity_line_item_id): it looks like a file that was put behind itself, and would be added up; give it once"
+        )
+    })
+}
+
+/// The name of a file by its number.
+fn name_of(versions: &[Version], number: i32) -> String {
+    place(versions, number).map_or_else(String::new, |(.., file)| file.name.clone())
 }
 
 /// The version, number and file of a file's number.
@@ -302,6 +341,7 @@ async fn take_period(
     // The same files may say something else than they did: with other rates, or once a machine of theirs is known.
     run(connection, "find the machines of tagged resources",
         "UPDATE staged_line s SET instance = o.instance FROM ledger.interval_opened o WHERE s.instance = '' AND s.claim_uid <> '' AND o.claim_uid = s.claim_uid").await?;
+    gateways::split(connection, payer, period).await?;
     for (what, sql) in [("sum the new lines", NEW_LINES), ("read the lines that hold", HELD_LINES)] {
         let made = sqlx::query(AssertSqlSafe(sql)).bind(payer).bind(period).execute(&mut *connection).await;
         made.map_err(doing(what))?;

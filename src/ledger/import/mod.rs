@@ -13,6 +13,7 @@ mod delivery;
 mod entries;
 mod feed;
 mod focus_in;
+mod gateways;
 mod rates;
 mod reading;
 mod retract;
