@@ -535,6 +535,8 @@ async fn the_same_content_in_two_files_is_once_or_refused() {
     let workload = |period: &str, usd: i64| format!("period,workload,revenue_usd\n{period},ml/of-search,{usd}\n");
     let by_month_and_invoice =
         [folder.file("month.csv", &workload("2026-07", 26_000)), folder.file("day.csv", &workload("2026-07-07", 26_000))];
+    let costs_again = "2026-07-20,llm-api,30,search\n2026-07-21,llm-api,31,search\n";
+    let invoice = "2026-07-07,ml/of-search,26000\n2026-07-08,ml/of-search,26000\n";
     let mixed = folder.file("mixed.csv", &format!("{}2026-07-07,ml/of-search,26000\n", workload("2026-07", 26_000)));
     for (format, files, said) in [
         (
@@ -558,6 +560,16 @@ async fn the_same_content_in_two_files_is_once_or_refused() {
             Format::Revenue,
             vec![folder.file("r5.csv", &workload("2026-07", 26_000).repeat(2))],
             "ml/of-search on 2026-07-01 is in two parts of this file, each with its header",
+        ),
+        (
+            Format::Costs,
+            vec![folder.file("c6.csv", &format!("{costs}2026-07-21,llm-api,31,search\n{}", costs_again))],
+            "2 of the 2 different lines of c6.csv come more than once, word for word",
+        ),
+        (
+            Format::Revenue,
+            vec![folder.file("r6.csv", &format!("{}{invoice}{invoice}", workload("2026-07-09", 3)))],
+            "2 of the 3 different lines of r6.csv come more than once, word for word",
         ),
     ] {
         let fault = taken(&mut connection, format, &files).await.unwrap_err();

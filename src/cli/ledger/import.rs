@@ -131,8 +131,10 @@ pub(super) fn summary(imported: &Imported) -> String {
         some => some.iter().map(|statement| format!("{statement}. ({})", statement.id)).collect(),
     };
     if imported.left_out > 0 {
-        lines
-            .push(format!("{} rows are about our own machines, whose bill is imported separately: they were left out.", imported.left_out));
+        lines.push(format!(
+            "{} rows are, wholly or in part, about our own machines, whose bill is imported separately: that was left out.",
+            imported.left_out
+        ));
     }
     let only_others = imported.by_team.is_empty() && imported.posted.rows == 0 && !imported.by_workload.is_empty();
     if !only_others {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::checks::Checks;
 use super::delivery::each_file_once;
 use super::entries::{
-    Difference, Origin, Spoken, Version, Words, known_workloads, look_over_month, new_version, not_older, period_in_words, source_of,
+    Difference, Origin, Said, Spoken, Version, Words, known_workloads, look_over_month, new_version, not_older, period_in_words, source_of,
 };
 use super::reading::{ReadFile, each_known_line};
 use super::revenue::per_day;
@@ -104,7 +104,9 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     let (mut content, mut spoken) = (Content::default(), Spoken::default());
     let source = source_of(options, Kind::Costs);
     content.files = each_file_once(paths, |file, path| {
-        each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
+        let mut said = Said::default();
+        let read = each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
+            said.count(line);
             let item = line.need("item", "a name for what was paid")?.to_owned();
             let workload = line.get("workload").map(|_| workload_of(line, "workload")).transpose()?;
             let owner = owner_of(&item, workload.as_ref(), attribution(line));
@@ -120,7 +122,9 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
             let Some((first, _)) = parts.first() else { return Ok(()) };
             content.add(&source, month_cell(*first).0, &Paid { item, owner, model }, &parts);
             Ok(())
-        })
+        })?;
+        said.refuse_repeated(&mut options.checks, &read)?;
+        Ok(read)
     })?;
     store(connection, content, &mut options.checks).await
 }

@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use super::checks::{Check, Checks};
 use super::costs::{Content, Paid, owner_of, store};
 use super::delivery::{Delivery, each_file_once, newest_of, versions as versions_of};
-use super::entries::{period_in_words, reasonable};
+use super::entries::{Said, period_in_words, reasonable};
 use super::gateways::{SHARE_TAG, gateway_of};
 use super::reading::{ReadFile, each_line};
 use super::statement::Outcome;
@@ -174,7 +174,7 @@ type RowsOfFiles = BTreeMap<(usize, usize), BTreeSet<u64>>;
 struct Read {
     content: Content,
     of_machines: Vec<OfMachine>,
-    /// How many rows are about gateways that only our machines use.
+    /// How many rows are about gateways that our machines use.
     of_our_gateways: BTreeMap<(String, Timestamp), usize>,
     /// Sources that are called by their billing account, and that account.
     accounts: BTreeMap<String, String>,
@@ -296,9 +296,9 @@ async fn earlier_names(
     Ok(())
 }
 
-fn read_file(path: &Path, file: usize, mapping: &Mapping, options: &mut Options, read: &mut Read) -> Result<ReadFile, ImportFault> {
-    let mut looked_at_header = false;
-    each_line(
+fn read_file(path: &Path, number: usize, mapping: &Mapping, options: &mut Options, read: &mut Read) -> Result<ReadFile, ImportFault> {
+    let (mut looked_at_header, mut said) = (false, Said::default());
+    let file = each_line(
         path,
         &REQUIRED,
         |name| is_read(name) || mapping.is_read(name),
@@ -309,9 +309,12 @@ fn read_file(path: &Path, file: usize, mapping: &Mapping, options: &mut Options,
             if !std::mem::replace(&mut looked_at_header, true) {
                 only_known_columns(line, &mut options.checks)?;
             }
-            read_line(line, file, mapping, options, read)
+            said.count(line);
+            read_line(line, number, mapping, options, read)
         },
-    )
+    )?;
+    said.refuse_repeated(&mut options.checks, &file)?;
+    Ok(file)
 }
 
 /// Two files of one version, or two files in one, that have at least half their rows alike but for amounts: most likely two versions side by side, which would be added up.
@@ -369,10 +372,10 @@ fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options,
             Tags::default()
         }
     };
-    // The bill has our part of a gateway; a line of which nothing is left for others is about our machines.
+    // The bill has our part of a gateway; only what is left for others is another cost.
     let gateway = gateway_of(line.get("resource_id").unwrap_or_default(), || tags.get(SHARE_TAG).map(str::to_owned), &mut options.checks)?;
     let of_others = gateway.map_or(amount, |gateway| gateway.of_others(amount));
-    let is_ours = of_others.0 == 0 && amount.0 != 0;
+    let is_shared = of_others != amount;
     let label = |name: &str| mapping.label(name, &tags);
     let attribution = Attribution {
         team: label("team"),
@@ -389,15 +392,14 @@ fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options,
     let days = over_days(from, to, of_others.to_micro_usd());
     let cell = (source, month);
     read.rows.entry(cell.clone()).or_default().entry((file, line.part)).or_default().insert(identity(line, &cell, paid.model.as_deref()));
+    *read.of_our_gateways.entry(cell.clone()).or_default() += usize::from(is_shared);
     let instance = line.get("resource_id").and_then(|id| id.rsplit('/').next()).filter(|id| id.starts_with("i-"));
     // As volumes of our machines are tagged.
     let claim_uid = tags.get("lowtide-claim-uid");
     if instance.is_some() || claim_uid.is_some() {
         let [instance, claim_uid] = [instance, claim_uid].map(|id| id.unwrap_or_default().to_owned());
         read.of_machines.push(OfMachine { instance, claim_uid, cell, paid, days });
-    } else if is_ours {
-        *read.of_our_gateways.entry(cell).or_default() += 1;
-    } else {
+    } else if !is_shared || of_others.0 != 0 {
         read.content.add(&cell.0, month, &paid, &days);
     }
     Ok(())
