@@ -13,7 +13,7 @@ use super::facts::MONTH;
 use super::timed;
 use lowtide::core::units::time::Millis;
 use lowtide::lab::postgres::PrivatePostgres;
-use lowtide::lab::progress::{Wait, say};
+use lowtide::lab::progress::Wait;
 use lowtide::ledger::import::{Format, Options, import};
 use lowtide::ledger::table_file::{self, Column, Kind, TableWriter};
 use lowtide::ledger::{connect, migrate};

@@ -204,14 +204,15 @@ impl Spoken {
     }
 }
 
-/// What the lines of a file say, by hash how often: a file that was put behind itself without its header says everything twice.
+/// What the lines of a file say, by its part and their hash how often: a file that was put behind itself without its header says everything twice. With its header
+/// it has two parts, which are compared otherwise.
 #[derive(Debug, Default)]
-pub(super) struct Said(BTreeMap<u64, u32>);
+pub(super) struct Said(BTreeMap<(usize, u64), u32>);
 
 impl Said {
     /// Counts a line.
     pub(super) fn count(&mut self, line: &Line) {
-        *self.0.entry(line.hashed()).or_default() += 1;
+        *self.0.entry((line.part, line.hashed())).or_default() += 1;
     }
 
     /// Refuses a file of which at least half of the lines come again, word for word. One such line may well be a second purchase.
