@@ -10,7 +10,7 @@ export LOWTIDE_TOOLS ?= $(LOWTIDE_CACHE)/bin
 FEATURES := --features lab
 LAB := $(CARGO_TARGET_DIR)/debug/lowtide-lab
 
-.PHONY: help tools build demo lab nodes test bench bench-ledger scale image release lint sqlx crds clean-cache soak
+.PHONY: help tools build demo lab nodes test bench bench-ledger bench-bill scale image release lint sqlx crds clean-cache soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,11 @@ bench: ## measures planning on the recorded market, and a year of backtests
 ROWS ?= 100000000
 bench-ledger: tools ## measures the ledger on a plain Postgres; a hundred million shares take 40 GB in TMPDIR and half an hour
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/ledger cargo bench --no-default-features --features ledger,lab --bench ledger -- --rows $(ROWS)
+
+# Smaller: make bench-bill LINES=20000
+LINES ?= 1000000
+bench-bill: tools ## measures the import of a bill of a million lines as CSV, in gzip and as Parquet: seconds and memory
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/ledger cargo bench --no-default-features --features ledger,lab --bench ledger -- --bill $(LINES)
 
 # Smaller: make scale MACHINES=200 PODS=1000
 MACHINES ?= 1000

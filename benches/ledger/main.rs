@@ -1,9 +1,10 @@
-//! `make bench-ledger`: what the ledger does on a plain Postgres on this machine, measured and printed.
+//! `make bench-ledger`, `make bench-bill`: what the ledger does on a plain Postgres on this machine, measured and printed.
 //!
 //! Decides: what is measured, and says with each figure what it was measured on. Nothing is asserted: a slow machine is not a fault.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod bill;
 mod facts;
 mod month;
 
@@ -42,6 +43,9 @@ struct BenchArguments {
     /// Writers at once.
     #[arg(long, default_value_t = 4)]
     writers: usize,
+    /// Measures the import of a bill of this many lines, in each of its forms, and nothing else.
+    #[arg(long)]
+    bill: Option<i64>,
     /// What cargo passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -67,6 +71,9 @@ async fn measure(arguments: &BenchArguments) -> Result<(), Box<dyn std::error::E
     let version = server.psql("postgres", "SHOW server_version")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("Postgres {}, {cores} cores, fsync on, shared_buffers 128 MB\n", version.trim());
+    if let Some(lines) = arguments.bill {
+        return bill::import_in_each_form(&server, lines).await;
+    }
     ingest(&url, arguments).await?;
     sealing(&url).await?;
     visibility(&url).await?;

@@ -150,7 +150,7 @@ fn status_of(kind: &str, machine: bool, ours: bool) -> (String, Belongs) {
         "volume" => "volumes",
         "tax" => "taxes",
         "fee" => "fees and addresses",
-        "nat" => "NAT",
+        "nat" => "NAT and endpoints",
         "unused-commitment" => "commitments left unused",
         "usage" | "commitment" if machine => "machines",
         _ => "other services",
@@ -158,7 +158,7 @@ fn status_of(kind: &str, machine: bool, ours: bool) -> (String, Belongs) {
     match (ours, machine, kind) {
         // Posted when it is carried, at the price of the time.
         (true, _, "egress") => (format!("{what}, of our machines (posted as computed)"), Belongs::Others),
-        (true, _, "nat" | "other" | "unused-commitment") => (format!("{what}, of our machines (kept, not posted)"), Belongs::Others),
+        (true, _, "other" | "unused-commitment") => (format!("{what}, of our machines (kept, not posted)"), Belongs::Others),
         (true, ..) => (format!("{what}, of our machines"), Belongs::Beside),
         (false, true, _) => (format!("{what}, of others in the account"), Belongs::Others),
         (false, false, _) => (format!("{what}, of the account"), Belongs::Others),

@@ -255,14 +255,44 @@ def units(text):
     return int(Decimal(text.replace(" USD", "")) * TEN_DECIMALS)
 
 
-def bill_lines(files):
-    """The last version's lines, each once by its identity; lines of one kind about one span are one."""
+def half_away(amount):
+    """Whole, and half away from nothing."""
+    return floor(amount + Fraction(1, 2)) if amount >= 0 else -floor(-amount + Fraction(1, 2))
+
+
+def of_gateway(row, amount, used):
+    """Our machines' parts of a line of a gateway: of the share that its tag says, by the billed time of each in the same account and span."""
+    share = Fraction(Decimal(row.get("resource_tags_user_lowtide_share") or 0)) / 100
+    ours = sorted(used[row["line_item_usage_account_id"], row["line_item_usage_start_date"], row["line_item_usage_end_date"]].items())
+    whole, so_far, given = sum(held for _, held in ours), 0, 0
+    for instance, held in ours:
+        so_far += held
+        up_to = half_away(amount * share * so_far / whole)
+        yield instance, up_to - given
+        given = up_to
+
+
+def bill_lines(files, known):
+    """The last version's lines, each once by its identity; lines of one kind about one span are one. Of gateways that our machines use, their parts."""
     seen, added, invoiced = {}, defaultdict(int), []
     for name in files:
         for row in csv.DictReader(open(name, newline="")):
             seen[row["identity_line_item_id"], row["line_item_line_item_type"]] = row
+    used = defaultdict(lambda: defaultdict(int))
+    for row in seen.values():
+        is_use = row["line_item_line_item_type"] == "SavingsPlanCoveredUsage" or "SpotUsage" in row["line_item_usage_type"]
+        if is_use and row["line_item_line_item_type"] != "Credit" and row["line_item_resource_id"] in known:
+            of_span = used[row["line_item_usage_account_id"], row["line_item_usage_start_date"], row["line_item_usage_end_date"]]
+            of_span[row["line_item_resource_id"]] += half_away(Fraction(Decimal(row["line_item_usage_amount"])) * HOUR)
     for row in seen.values():
         kind, usage = row["line_item_line_item_type"], row["line_item_usage_type"]
+        if "natgateway/" in row["line_item_resource_id"]:
+            line = "credit" if kind == "Credit" else "nat" if "NatGateway" in usage else "transfer"
+            a, b = ms(row["line_item_usage_start_date"]), ms(row["line_item_usage_end_date"])
+            for instance, part in of_gateway(row, units(row["line_item_unblended_cost"]), used):
+                if part:
+                    added[instance, line, False, usage, row["line_item_operation"], a, b] += part
+            continue
         if not row["line_item_resource_id"].startswith("i-"):
             continue
         invoiced.append(row["bill_invoice_id"] != "")
@@ -330,7 +360,7 @@ def clock_hours(start, length, amount):
 
 
 def books(facts):
-    lines = bill_lines(facts["bill"])
+    lines = bill_lines(facts["bill"], set(facts["known"]))
     for instance, more in feed_lines(facts["feed"]).items():
         lines[instance] += more
     shares, daily, hourly = {}, defaultdict(lambda: [0] * 5), defaultdict(Fraction)

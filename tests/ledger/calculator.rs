@@ -54,23 +54,33 @@ fn facts_of(machine: &Machine) -> Value {
 
 /// A version of July's bill: some hours of some machines, at prices of its own.
 fn drawn_bill(dice: &mut Dice, machines: &[Machine], invoice: &str) -> String {
-    let mut text = HEADER.to_owned();
+    let mut text = format!("{},resource_tags_user_lowtide_share\n", HEADER.trim_end());
+    let gateway = "arn:aws:ec2:us-east-1:444455556666:natgateway/nat-1";
     for machine in machines {
         let (first, last) = (machine.interval.from.since(DAY).0 / 3_600_000, machine.interval.to.since(DAY).0 / 3_600_000);
         for hour in first - 1..=last + 1 {
             let (instance, id) = (format!("i-{}", machine.name), format!("{}-{hour}", machine.name));
             let cost = format!("{}.{:010}", dice.between(0, 20), dice.between(0, 9_999_999_999));
-            let drawn = match dice.between(1, 12) {
+            let part = if dice.one_in(2) { "1".to_owned() } else { format!("0.{:03}", dice.between(1, 999)) };
+            let mut share = String::new();
+            let drawn = match dice.between(1, 14) {
                 1 => line(&id, "SavingsPlanCoveredUsage", &instance, "BoxUsage:g6.xlarge", hour, "1", "30", &cost),
                 2 => line(&id, "Credit", &instance, "SpotUsage:g6.xlarge", hour, "0", &format!("-{cost}"), ""),
                 3 => line(&id, "Usage", &instance, "DataTransfer-Out-Bytes", hour, "9", &cost, ""),
                 4 => line(&id, "Usage", &format!("i-stranger-{}", machine.name), "BoxUsage:m5.large", hour, "1", &cost, ""),
                 5 => line(&id, "Tax", &instance, "", hour, "1", &cost, ""),
                 6 => line(&id, "Usage", "vol-1", "EBS:VolumeUsage.gp3", hour, "1", &cost, ""),
-                7..=9 => line(&id, "Usage", &instance, "SpotUsage:g6.xlarge", hour, "1", &cost, ""),
+                7..=9 => line(&id, "Usage", &instance, "SpotUsage:g6.xlarge", hour, &part, &cost, ""),
+                10 | 11 => {
+                    share = ["", "100", "37.5", "0.0000001"][usize::try_from(dice.between(0, 3)).unwrap()].to_owned();
+                    let (kind, usage) =
+                        [("Usage", "NatGateway-Bytes"), ("Usage", "DataTransfer-Out-Bytes"), ("Credit", "NatGateway-Hours")]
+                            [usize::try_from(dice.between(0, 2)).unwrap()];
+                    line(&id, kind, gateway, usage, hour, "1", &cost, "")
+                }
                 _ => continue,
             };
-            text.push_str(&drawn.replacen(",,", &format!(",{invoice},"), 1));
+            text.push_str(&format!("{},{share}\n", drawn.trim_end().replacen(",,", &format!(",{invoice},"), 1)));
         }
     }
     text
@@ -277,7 +287,13 @@ async fn an_independent_calculator_finds_the_same_figures_to_the_micro_dollar() 
             })),
             _ => None,
         });
+        // A gateway is split over the machines that were known when the bill was taken.
+        let known = early.iter().filter_map(|record| match record {
+            LedgerRecord::IntervalOpened(opened) => Some(opened.instance.clone()),
+            _ => None,
+        });
         let history = json!({
+            "known": known.collect::<Vec<_>>(),
             "machines": machines.iter().map(facts_of).collect::<Vec<_>>(), "moves": moved.collect::<Vec<_>>(), "bill": holding.bill, "feed": holding.feed,
             "costs": holding.costs, "revenue": holding.revenue, "usage": holding.usage, "retags": retags,
         });
@@ -331,7 +347,7 @@ fn the_calculator_is_right_about_an_hour_worked_out_by_hand() {
     machine.stays.push(crate::facts::stay("p", "search", &machine, Millis::from_mins(6), Some(900_000)));
     let bill = folder.file("cur.csv", &format!("{HEADER}{}", line("1", "Usage", "i-m", "SpotUsage:g6.xlarge", 0, "1", "0.40", "")));
     let history = json!({
-        "machines": [facts_of(&machine)], "moves": [], "bill": [bill], "feed": [], "costs": [], "revenue": [], "usage": [],
+        "machines": [facts_of(&machine)], "known": ["i-m"], "moves": [], "bill": [bill], "feed": [], "costs": [], "revenue": [], "usage": [],
         "retags": [],
     });
     let day = Timestamp(DAY.0).0 / DAY_MS;

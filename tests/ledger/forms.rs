@@ -189,6 +189,11 @@ async fn versions_of_a_focus_file_replace_and_are_not_added_up() {
     let newer = file("flat/newer.csv", &["east", "north"], "6");
     let fault = take(&mut connection, &[east, newer]).await.unwrap_err();
     assert!(fault.contains("2 rows of east.csv are in newer.csv as well") && fault.contains("--accept hours-twice"), "{fault}");
+    // Put behind itself without its header.
+    let text = focus(&["east", "north"], "5", "{}").replace("acct,", "twice,");
+    let twice = folder.file("flat/twice.csv", &format!("{text}{}", text.split_once('\n').unwrap().1));
+    let fault = take(&mut connection, &[twice]).await.unwrap_err();
+    assert!(fault.contains("2 of the 2 different lines of twice.csv come more than once, word for word"), "{fault}");
     let misspelt = folder.file("tag.csv", &focus(&["east"], "5", "{}").replace(",Tags", ",Tag"));
     let fault = take(&mut connection, &[misspelt]).await.unwrap_err();
     assert!(fault.contains("FOCUS has no columns tag, and columns of a provider's own begin with x_"), "{fault}");

@@ -114,6 +114,36 @@ async fn files_twice_versions_and_parts_give_the_books_of_the_last_version() {
     let both = bare("bare/both.csv", format!("{HEADER}{}{}", hours("i-a", 0..10, "1.20"), hours("i-a", 0..10, "1.30")));
     let fault = taken(&mut connection, Format::Cur, &[both]).await.unwrap_err();
     assert!(fault.contains("i-a is used for 2.00 hours in the span from 2026-07-20 00:00 UTC (10 spans in all)"), "{fault}");
+    // A file put behind itself, with its header again and without: eighteen minutes of each hour, and what names no machine.
+    let part: String = (0..10)
+        .map(|hour| {
+            line("", "Usage", "i-a", "SpotUsage:g6.xlarge", hour, "0.3", "0.36", "")
+                + &line("", "Usage", "vol-1", "EBS:VolumeUsage.gp3", hour, "1", "0.1", "")
+        })
+        .collect();
+    let volumes: String = (0..10).map(|hour| line("", "Usage", "vol-1", "EBS:VolumeUsage.gp3", hour, "1", "0.1", "")).collect();
+    for (name, text, said) in [
+        (
+            "header",
+            format!("{HEADER}{part}{HEADER}{part}"),
+            "the use of i-a in the span from 2026-07-20 00:00 UTC is in two parts of cur.csv, each with its header (10 spans in all)",
+        ),
+        ("none", format!("{HEADER}{part}{part}"), "20 of the 20 different lines of cur.csv come more than once, word for word"),
+        (
+            "volumes",
+            format!("{HEADER}{volumes}{HEADER}{volumes}"),
+            "10 of the 10 different lines of cur.csv come more than once, word for word",
+        ),
+    ] {
+        for text in [bare(&format!("{name}/cur.csv"), text.clone()), folder.file(&format!("{name}-empty/cur.csv"), &text)] {
+            let fault = taken(&mut connection, Format::Cur, &[text]).await.unwrap_err();
+            assert!(
+                fault.contains(said) && fault.contains("nothing was imported (if it is correct nevertheless: --accept hours-twice)"),
+                "{fault}"
+            );
+        }
+    }
+    assert_eq!(cost(&mut connection).await, "26.00");
 
     // A member of a gzip file after the first is damaged, or the file is cut.
     let packed = |name: &str, text: &str| std::fs::read(folder.packed(name, text)).unwrap();
@@ -186,7 +216,7 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
         said,
         "2026-07: AWS confirmed 0 instance-hours and 10 were trued up by $10.00, $20.00 in all; $10.00 in 10 instance-hours is not on a bill or feed \
          yet. Beside them, on lines of their own: credits, of our machines -$25.00. No part of these figures: machines, of others in the account \
-         $85708.80; NAT, of the account $4.00; other services, of the account $11.00; taxes, of the account $3.00; volumes, of the account $7.00."
+         $85708.80; NAT and endpoints, of the account $4.00; other services, of the account $11.00; taxes, of the account $3.00; volumes, of the account $7.00."
     );
 
     // A refund whose start is its end belongs to the hour it lies in.
@@ -505,6 +535,8 @@ async fn the_same_content_in_two_files_is_once_or_refused() {
     let workload = |period: &str, usd: i64| format!("period,workload,revenue_usd\n{period},ml/of-search,{usd}\n");
     let by_month_and_invoice =
         [folder.file("month.csv", &workload("2026-07", 26_000)), folder.file("day.csv", &workload("2026-07-07", 26_000))];
+    let costs_again = "2026-07-20,llm-api,30,search\n2026-07-21,llm-api,31,search\n";
+    let invoice = "2026-07-07,ml/of-search,26000\n2026-07-08,ml/of-search,26000\n";
     let mixed = folder.file("mixed.csv", &format!("{}2026-07-07,ml/of-search,26000\n", workload("2026-07", 26_000)));
     for (format, files, said) in [
         (
@@ -528,6 +560,16 @@ async fn the_same_content_in_two_files_is_once_or_refused() {
             Format::Revenue,
             vec![folder.file("r5.csv", &workload("2026-07", 26_000).repeat(2))],
             "ml/of-search on 2026-07-01 is in two parts of this file, each with its header",
+        ),
+        (
+            Format::Costs,
+            vec![folder.file("c6.csv", &format!("{costs}2026-07-21,llm-api,31,search\n{}", costs_again))],
+            "2 of the 2 different lines of c6.csv come more than once, word for word",
+        ),
+        (
+            Format::Revenue,
+            vec![folder.file("r6.csv", &format!("{}{invoice}{invoice}", workload("2026-07-09", 3)))],
+            "2 of the 3 different lines of r6.csv come more than once, word for word",
         ),
     ] {
         let fault = taken(&mut connection, format, &files).await.unwrap_err();

@@ -81,7 +81,7 @@ enum What {
     },
     /// CSV with `period,workload,revenue_usd`; period is a day or a month, which is spread over its days. A version is a month.
     Revenue(SourceArgs),
-    /// CSV with `period,item,cost_usd` and any of `currency,workload,team,service,environment,cost_center,product_area,component`: what
+    /// CSV with `period,item,cost_usd` and any of `currency,workload,team,service,environment,cost_center,product_area,component,model`: what
     /// lowtide itself runs on, purchased APIs. A version is a month. Posted on line `overhead`.
     Costs(SourceArgs),
     /// FOCUS 1.0 to 1.3 from any provider, as other costs. A version is a billing period of a billing account.
@@ -131,8 +131,10 @@ pub(super) fn summary(imported: &Imported) -> String {
         some => some.iter().map(|statement| format!("{statement}. ({})", statement.id)).collect(),
     };
     if imported.left_out > 0 {
-        lines
-            .push(format!("{} rows are about our own machines, whose bill is imported separately: they were left out.", imported.left_out));
+        lines.push(format!(
+            "{} rows are, wholly or in part, about our own machines, whose bill is imported separately: that was left out.",
+            imported.left_out
+        ));
     }
     let only_others = imported.by_team.is_empty() && imported.posted.rows == 0 && !imported.by_workload.is_empty();
     if !only_others {

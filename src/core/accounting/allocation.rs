@@ -45,6 +45,8 @@ pub enum Line {
     Transfer,
     /// A volume or snapshot of it.
     Volume,
+    /// NAT gateways and VPC endpoints that it went out by.
+    Nat,
     /// A tax on it.
     Tax,
     /// Any other charge that the bill names it for: a public address, a fee.
@@ -68,6 +70,7 @@ impl Line {
             Line::Discount => "discount",
             Line::Transfer => "transfer",
             Line::Volume => "volume",
+            Line::Nat => "nat",
             Line::Tax => "tax",
             Line::Fee => "fee",
         }
@@ -79,7 +82,7 @@ impl Line {
     }
 
     /// Every line.
-    pub const ALL: [Line; 15] = [
+    pub const ALL: [Line; 16] = [
         Line::Pod,
         Line::DoubleRunning,
         Line::LostWork,
@@ -93,6 +96,7 @@ impl Line {
         Line::Discount,
         Line::Transfer,
         Line::Volume,
+        Line::Nat,
         Line::Tax,
         Line::Fee,
     ];

@@ -63,7 +63,7 @@ impl LineKind {
 }
 
 /// The lines that stand beside the use of a machine.
-pub const BESIDE: [Line; 7] = [Line::Credit, Line::Refund, Line::Discount, Line::Transfer, Line::Volume, Line::Tax, Line::Fee];
+pub const BESIDE: [Line; 8] = [Line::Credit, Line::Refund, Line::Discount, Line::Transfer, Line::Volume, Line::Nat, Line::Tax, Line::Fee];
 
 /// One line about one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Taking a Cost and Usage Report: versions of a payer's billing period, each of which replaces the one before whole.
 //!
 //! Decides: which files are versions of one another, what is refused, and the rows that carry the difference to the version that holds.
-//! Does not: read a line (see [`super::cur`]) or post (see [`crate::ledger::poster`]).
+//! Does not: read a line (see [`super::cur`]), see what came twice (see [`super::once`]) or post (see [`crate::ledger::poster`]).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,25 +9,20 @@ use std::path::{Path, PathBuf};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::bill_checks;
-use super::checks::{Check, Checks, changed_much, in_all};
+use super::checks::{Check, Checks, changed_much};
 use super::cur::{REQUIRED, is_known_column, is_read, read_line};
 use super::delivery::{Delivery, deliveries, newest_of};
+use super::gateways;
+use super::once::{self, Version, run};
 use super::rates::Rates;
 use super::reading::{ReadFile, content_of, each_line};
-use super::staging::{Lines, stage};
+use super::staging::{Lines, Place, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, held, id_of, next_version};
 use super::{ImportFault, Options};
 use crate::core::units::money::BilledUsd;
 use crate::core::units::time::Timestamp;
 use crate::ledger::store::{LedgerFault, ensure_month};
 use crate::ledger::turns::{self, Turn};
-
-/// A version as it was read.
-struct Version {
-    delivery: Delivery,
-    /// Its files with their numbers among all.
-    files: Vec<(i32, ReadFile)>,
-}
 
 /// Takes reports in a transaction of the caller's: all of them or none.
 ///
@@ -39,8 +34,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     let (rates, checks) = (options.rates.clone(), options.checks.clone());
     let (versions, checks) = stage(connection, move |lines| read_all(found, &rates, checks, lines)).await?;
     options.checks = checks;
-    each_line_once(connection, &versions, &mut options.checks).await?;
-    alike_in_two_files(connection, &versions, &mut options.checks).await?;
+    once::each_line(connection, &versions, &mut options.checks).await?;
     let mut outcomes = Vec::new();
     for (payer, period) in periods(connection).await? {
         let version = newest(connection, &versions, (&payer, &period), &mut options.checks).await?;
@@ -81,125 +75,10 @@ fn read_file(path: &Path, number: usize, rates: &Rates, checks: &mut Checks, lin
             }
         }
         if let Some(read) = read_line(line, rates, checks)? {
-            lines.add(number, &read);
+            let said = read.line_id.is_empty().then(|| line.hashed().cast_signed());
+            lines.add(Place { file: number, part: line.part, said }, &read);
         }
         Ok(())
-    })
-}
-
-/// A statement about the staged lines. Names come from here, values are bound.
-async fn run(connection: &mut PgConnection, what: &'static str, sql: &str) -> Result<u64, LedgerFault> {
-    let done = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(connection).await.map_err(LedgerFault::during(what))?;
-    Ok(done.rows_affected())
-}
-
-/// Lines that come more than once by their identity count once where they say the same. Where two files say different things of the same lines they are
-/// versions, and the newer holds whole.
-async fn each_line_once(connection: &mut PgConnection, versions: &[Version], checks: &mut Checks) -> Result<(), ImportFault> {
-    let doing = LedgerFault::during;
-    run(connection, "find lines that came twice", "CREATE INDEX ON staged_line (line_id) WHERE line_id IS NOT NULL").await?;
-    differs_in_one_file(connection, versions, checks).await?;
-    let pairs = sqlx::query(
-        "SELECT a.file AS older, b.file AS newer, count(*) AS shared,
-                count(*) FILTER (WHERE (a.cost, a.used_ms, a.kind) IS DISTINCT FROM (b.cost, b.used_ms, b.kind)) AS different
-         FROM staged_line a JOIN staged_line b ON a.line_id = b.line_id AND a.file < b.file AND a.payer = b.payer AND a.period = b.period GROUP BY 1, 2",
-    );
-    let pairs = pairs.fetch_all(&mut *connection).await.map_err(doing("compare the files"))?;
-    for pair in pairs {
-        let (a, b): (i32, i32) = (pair.get("older"), pair.get("newer"));
-        let (shared, different): (i64, i64) = (pair.get("shared"), pair.get("different"));
-        let (Some(a), Some(b)) = (place(versions, a), place(versions, b)) else { continue };
-        // Files of different deliveries are sorted out by period below.
-        if different == 0 || !std::ptr::eq(a.0, b.0) {
-            continue;
-        }
-        let fewer = i64::try_from(a.2.lines.min(b.2.lines)).unwrap_or(i64::MAX);
-        if shared * 2 < fewer {
-            return Err(ImportFault::Incomplete(format!(
-                "{} and {} disagree about {different} lines: they belong to different versions of one report; give the files of one version, with \
-                 its manifest",
-                a.2.name, b.2.name
-            )));
-        }
-        let written = |file: i32| {
-            let at = a.0.files.iter().position(|(number, _)| *number == file);
-            let path = at.and_then(|at| a.0.delivery.files.get(at));
-            (path.and_then(|path| std::fs::metadata(path).ok()?.modified().ok()), file)
-        };
-        let older = if written(a.1) <= written(b.1) { a.1 } else { b.1 };
-        let sql = format!("DELETE FROM staged_line WHERE file = {older}");
-        run(connection, "leave out the older version", &sql).await?;
-    }
-    let once = "DELETE FROM staged_line WHERE ctid IN (SELECT ctid FROM (
-                    SELECT s.ctid, row_number() OVER (PARTITION BY payer, period, line_id, cost, kind, used_ms ORDER BY file) AS n, file,
-                           min(file) OVER (PARTITION BY payer, period, line_id, cost, kind, used_ms) AS first
-                    FROM staged_line s WHERE line_id IN (SELECT line_id FROM staged_line WHERE line_id IS NOT NULL GROUP BY line_id HAVING count(*) > 1)
-                ) x WHERE n > 1 AND NOT EXISTS (SELECT FROM staged_version v WHERE v.file = x.file AND v.version <> (SELECT w.version FROM staged_version w WHERE w.file = x.first)))";
-    let rows: Vec<String> =
-        versions.iter().enumerate().flat_map(|(n, version)| version.files.iter().map(move |(file, _)| format!("({file}, {n})"))).collect();
-    let files = format!(
-        "CREATE TEMPORARY TABLE staged_version ON COMMIT DROP AS SELECT * FROM (VALUES {}) AS v(file, version)",
-        if rows.is_empty() { "(0, 0)".to_owned() } else { rows.join(", ") }
-    );
-    run(connection, "number the versions", &files).await?;
-    run(connection, "leave out lines that came twice", once).await?;
-    Ok(())
-}
-
-/// One line that a file has with two amounts: a report names each line once.
-async fn differs_in_one_file(connection: &mut PgConnection, versions: &[Version], checks: &mut Checks) -> Result<(), ImportFault> {
-    let row = sqlx::query(
-        "SELECT file, split_part(line_id, ' ', 1) AS line, trim_scale(min(cost))::text AS least, trim_scale(max(cost))::text AS most, count(*) OVER () AS lines
-         FROM staged_line WHERE line_id IS NOT NULL GROUP BY file, payer, period, line_id
-         HAVING min(cost) <> max(cost) OR min(used_ms) <> max(used_ms) ORDER BY file, line_id LIMIT 1",
-    );
-    let Some(row) = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for lines with two amounts"))? else {
-        return Ok(());
-    };
-    let name = place(versions, row.get("file")).map_or_else(String::new, |(.., file)| file.name.clone());
-    let (line, least, most, lines): (String, String, String, i64) = (row.get("line"), row.get("least"), row.get("most"), row.get("lines"));
-    checks.refuse(Check::HoursTwice, || {
-        format!(
-            "{name} has the line {line} twice, with ${least} and with ${most}{}: a report names each line once, and both amounts \
-             would be added up",
-            in_all(lines, "lines")
-        )
-    })
-}
-
-/// Lines without an identity of which two files of one version have at least half alike: most likely two versions side by side, which would be added up. A span of
-/// which each file has a part has another time in each.
-async fn alike_in_two_files(connection: &mut PgConnection, versions: &[Version], checks: &mut Checks) -> Result<(), ImportFault> {
-    let row = sqlx::query(
-        "WITH bare AS (
-             SELECT s.*, v.version FROM staged_line s JOIN staged_version v USING (file)
-             WHERE s.line_id IS NULL AND s.instance <> '' AND s.kind IN ('usage', 'commitment') AND s.until > s.at
-         ), alike AS (
-             SELECT min(file) AS one, max(file) AS other, instance, at, count(*) OVER () AS hours
-             FROM bare GROUP BY version, payer, period, account, kind, instance, usage_type, operation, at, until, used_ms HAVING min(file) <> max(file)
-         )
-         SELECT one, other, instance, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS hour, hours FROM alike
-         WHERE 2 * hours >= (SELECT min(n) FROM (SELECT count(*) AS n FROM bare GROUP BY file) x) ORDER BY at, instance LIMIT 1",
-    );
-    let Some(row) = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for lines in two files"))? else {
-        return Ok(());
-    };
-    let name = |file: i32| place(versions, file).map_or_else(String::new, |(.., file)| file.name.clone());
-    let (one, other) = (name(row.get("one")), name(row.get("other")));
-    let (instance, hour, hours): (String, String, i64) = (row.get("instance"), row.get("hour"), row.get("hours"));
-    checks.refuse(Check::HoursTwice, || {
-        format!(
-            "the use of {instance} in the span from {hour} UTC is in {one} and in {other}{}: they are two versions of one report; give one",
-            in_all(hours, "spans")
-        )
-    })
-}
-
-/// The version, number and file of a file's number.
-fn place(versions: &[Version], number: i32) -> Option<(&Version, i32, &ReadFile)> {
-    versions.iter().find_map(|version| {
-        let (_, file) = version.files.iter().find(|(n, _)| *n == number)?;
-        Some((version, number, file))
     })
 }
 
@@ -302,6 +181,7 @@ async fn take_period(
     // The same files may say something else than they did: with other rates, or once a machine of theirs is known.
     run(connection, "find the machines of tagged resources",
         "UPDATE staged_line s SET instance = o.instance FROM ledger.interval_opened o WHERE s.instance = '' AND s.claim_uid <> '' AND o.claim_uid = s.claim_uid").await?;
+    gateways::split(connection, payer, period).await?;
     for (what, sql) in [("sum the new lines", NEW_LINES), ("read the lines that hold", HELD_LINES)] {
         let made = sqlx::query(AssertSqlSafe(sql)).bind(payer).bind(period).execute(&mut *connection).await;
         made.map_err(doing(what))?;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::checks::Checks;
 use super::delivery::each_file_once;
 use super::entries::{
-    Difference, Origin, Spoken, Version, Words, known_workloads, look_over_month, new_version, not_older, period_in_words, source_of,
+    Difference, Origin, Said, Spoken, Version, Words, known_workloads, look_over_month, new_version, not_older, period_in_words, source_of,
 };
 use super::reading::{ReadFile, each_known_line};
 use super::revenue::per_day;
@@ -31,20 +31,33 @@ use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, insert};
 use crate::ledger::turns::{self, Turn};
 
-const EXTERNAL_COST: Table = Table { name: "external_cost", columns: "id, at, item, workload, revision, cost_usd, statement, lines" };
+const EXTERNAL_COST: Table =
+    Table { name: "external_cost", columns: "id, at, item, workload, revision, cost_usd, statement, lines, model" };
 /// Postings of other costs.
 pub(super) const POSTING: Table = Table {
     name: "posting",
     columns: "id, at, workload, gpu_ms, span_ms, line, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, bill_usd, statement",
 };
 const REQUIRED: [&str; 3] = ["period", "item", "cost_usd"];
-const KNOWN: [&str; 11] =
-    ["period", "item", "cost_usd", "currency", "workload", "team", "service", "environment", "cost_center", "product_area", "component"];
+const KNOWN: [&str; 12] = [
+    "period",
+    "item",
+    "cost_usd",
+    "currency",
+    "workload",
+    "team",
+    "service",
+    "environment",
+    "cost_center",
+    "product_area",
+    "component",
+    "model",
+];
 
-/// Item, owner and day.
-type CostKey = (String, Uuid, Timestamp);
+/// Item, owner, day, and the model where the bill names one.
+type CostKey = (String, Uuid, Timestamp, Option<String>);
 
-/// Micro-dollars by item, owner and day.
+/// Micro-dollars by item, owner, day and model.
 pub(super) type Days = BTreeMap<CostKey, i128>;
 
 /// What a file says: by source and month, and who pays.
@@ -61,16 +74,29 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Adds an amount of a day.
-    pub(super) fn add(&mut self, source: &str, month: Timestamp, item: &str, owner: &OwnerVersion, day: Timestamp, amount: MicroUsd) {
-        self.owners.entry(owner.id).or_insert_with(|| owner.clone());
-        let days = self.months.entry((source.to_owned(), month)).or_default();
-        *days.entry((item.to_owned(), owner.id, day)).or_default() += i128::from(amount.0);
+    /// Adds what something cost on its days.
+    pub(super) fn add(&mut self, source: &str, month: Timestamp, paid: &Paid, days: &[(Timestamp, MicroUsd)]) {
+        self.owners.entry(paid.owner.id).or_insert_with(|| paid.owner.clone());
+        let of_month = self.months.entry((source.to_owned(), month)).or_default();
+        for (day, amount) in days {
+            *of_month.entry((paid.item.clone(), paid.owner.id, *day, paid.model.clone())).or_default() += i128::from(amount.0);
+        }
     }
 }
 
+/// What was paid for.
+#[derive(Debug, Clone)]
+pub(super) struct Paid {
+    /// Its name.
+    pub item: String,
+    /// Who pays.
+    pub owner: OwnerVersion,
+    /// The model that the bill names, if it does.
+    pub model: Option<String>,
+}
+
 /// Takes files of other costs in a transaction of the caller's: columns `period` (a day, or a month that is spread evenly over its days), `item`,
-/// `cost_usd`, and any of currency, workload (whose costs they are), team, service, environment, cost_center, product_area, component.
+/// `cost_usd`, and any of currency, workload (whose costs they are), team, service, environment, cost_center, product_area, component, model (of an AI vendor).
 ///
 /// # Errors
 /// [`ImportFault`]; then the transaction must be rolled back.
@@ -78,7 +104,9 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     let (mut content, mut spoken) = (Content::default(), Spoken::default());
     let source = source_of(options, Kind::Costs);
     content.files = each_file_once(paths, |file, path| {
-        each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
+        let mut said = Said::default();
+        let read = each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
+            said.count(line);
             let item = line.need("item", "a name for what was paid")?.to_owned();
             let workload = line.get("workload").map(|_| workload_of(line, "workload")).transpose()?;
             let owner = owner_of(&item, workload.as_ref(), attribution(line));
@@ -86,13 +114,17 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
             // The same item may be paid by several owners.
             let what = workload.as_ref().map_or_else(|| item.clone(), |workload| format!("{item} of {workload}"));
             let team = owner.attribution.team.as_ref().map_or_else(String::new, |team| format!(" for {team}"));
-            spoken.once(&mut options.checks, (file, line.part), &format!("{what}{team}"), &parts)?;
+            let model = line.get("model").map(str::to_owned);
+            let of_model = model.as_ref().map_or_else(String::new, |model| format!(", model {model}"));
+            spoken.once(&mut options.checks, (file, line.part), &format!("{what}{team}{of_model}"), &parts)?;
             content.workloads.extend(workload);
-            for (day, amount) in parts {
-                content.add(&source, month_cell(day).0, &item, &owner, day, amount);
-            }
+            // A line's days are all of one month.
+            let Some((first, _)) = parts.first() else { return Ok(()) };
+            content.add(&source, month_cell(*first).0, &Paid { item, owner, model }, &parts);
             Ok(())
-        })
+        })?;
+        said.refuse_repeated(&mut options.checks, &read)?;
+        Ok(read)
     })?;
     store(connection, content, &mut options.checks).await
 }
@@ -180,12 +212,14 @@ async fn take_month(
 async fn add(connection: &mut PgConnection, outcome: &Outcome, differences: &[Difference<CostKey>]) -> Result<(), ImportFault> {
     let (id, version) = (outcome.id, outcome.version);
     let (mut rows, mut postings) = (Vec::new(), Vec::new());
-    for ((item, owner, day), micro, lines) in differences {
-        let (at, of) = (day.0.to_string(), owner.to_string());
+    for ((item, owner, day, model), micro, lines) in differences {
+        // Without a model as before there were any: ids are for good.
+        let of_model = model.as_ref().map_or_else(String::new, |model| format!(" {model}"));
+        let (at, of) = (day.0.to_string(), format!("{owner}{of_model}"));
         let amount = MicroUsd(i64::try_from(*micro).unwrap_or(i64::MAX));
         rows.push(json!({
             "id": derive_uuid(&["external-cost", &id.to_string(), item, &at, &of]), "at": day.to_rfc3339(), "item": item, "workload": owner,
-            "revision": version, "cost_usd": amount, "statement": id, "lines": lines,
+            "revision": version, "cost_usd": amount, "statement": id, "lines": lines, "model": model,
         }));
         postings.push(json!({
             "id": derive_uuid(&["posting-external", &id.to_string(), item, &at, &of]), "at": day.to_rfc3339(), "workload": owner, "gpu_ms": 0,
@@ -200,15 +234,15 @@ async fn add(connection: &mut PgConnection, outcome: &Outcome, differences: &[Di
 /// What holds of a month: of its source, or of all others. Two accounts of a provider may well buy the same service.
 async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<Days, LedgerFault> {
     let rows = sqlx::query!(
-        r#"SELECT c.item, c.workload, ledger.ms(c.at) AS "at_ms!", (sum(c.cost_usd) * 1000000)::bigint AS "micro!"
+        r#"SELECT c.item, c.workload, ledger.ms(c.at) AS "at_ms!", c.model, (sum(c.cost_usd) * 1000000)::bigint AS "micro!"
            FROM ledger.external_cost c JOIN ledger.statement s ON s.id = c.statement
            WHERE s.kind = 'costs' AND s.at = $2::text::timestamptz AND (s.source = $1) = $3
              AND ($3 OR NOT (s.source LIKE 'focus %' AND $1 LIKE 'focus %'))
-           GROUP BY c.item, c.workload, c.at HAVING sum(c.lines) > 0"#,
+           GROUP BY c.item, c.workload, c.at, c.model HAVING sum(c.lines) > 0"#,
         cell.source,
         cell.from.to_rfc3339(),
         own
     );
     let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("read the costs that hold"))?;
-    Ok(rows.into_iter().map(|row| ((row.item, row.workload, Timestamp(row.at_ms)), i128::from(row.micro))).collect())
+    Ok(rows.into_iter().map(|row| ((row.item, row.workload, Timestamp(row.at_ms), row.model), i128::from(row.micro))).collect())
 }

@@ -8,6 +8,7 @@
 
 use super::ImportFault;
 use super::checks::{Check, Checks, LARGEST_USD, beyond_reason};
+use super::gateways::{Gateway, SHARE_TAG, gateway_of};
 use super::rates::Rates;
 use super::table::Line;
 use super::tags::Tags;
@@ -25,7 +26,7 @@ pub(super) const REQUIRED: [&str; 6] = [
 ];
 
 /// What is read where it is there.
-const ALSO_READ: [&str; 23] = [
+const ALSO_READ: [&str; 24] = [
     "identity_line_item_id",
     "identity_time_interval",
     "bill_invoice_id",
@@ -48,6 +49,7 @@ const ALSO_READ: [&str; 23] = [
     "savings_plan_used_commitment",
     "resource_tags",
     "resource_tags_user_lowtide_claim_uid",
+    "resource_tags_user_lowtide_share",
     "billing_period",
 ];
 
@@ -178,7 +180,7 @@ pub(super) struct CurLine {
     /// First day of the billing period, as 2026-07-01.
     pub period: String,
     /// What for: `usage` and `commitment` of machines, or the line that it is beside them (see [`crate::core::accounting::bill::LineKind`]); `egress`,
-    /// `nat`, `unused-commitment` and `other` are kept and not posted.
+    /// `unused-commitment` and `other` are kept and not posted.
     pub kind: &'static str,
     /// Whose use.
     pub account: String,
@@ -186,6 +188,8 @@ pub(super) struct CurLine {
     pub instance: String,
     /// The claim that the resource is tagged with; empty without.
     pub claim_uid: String,
+    /// The gateway that it is of, where our machines use that by its tag.
+    pub gateway: Option<Gateway>,
     /// As in `USE1-SpotUsage:g6.xlarge`.
     pub usage_type: String,
     /// As in `RunInstances:SV001`.
@@ -245,6 +249,8 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
     let text = |name: &str| line.get(name).unwrap_or_default().to_owned();
     let identity = |id: &str| format!("{id} {} {line_type}", line.get("identity_time_interval").unwrap_or_default());
     let account = text("line_item_usage_account_id");
+    let share = || tag_of(line, "resource_tags_user_lowtide_share", SHARE_TAG);
+    let gateway = gateway_of(resource, share, checks)?;
     Ok(Some(CurLine {
         line_id: line.get("identity_line_item_id").map(identity).unwrap_or_default(),
         payer: line.get("bill_payer_account_id").map_or_else(|| account.clone(), str::to_owned),
@@ -252,7 +258,8 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
         kind,
         account,
         instance: instance.unwrap_or_default().to_owned(),
-        claim_uid: claim_of(line),
+        claim_uid: tag_of(line, "resource_tags_user_lowtide_claim_uid", "lowtide-claim-uid").unwrap_or_default(),
+        gateway,
         usage_type: usage_type.to_owned(),
         operation: text("line_item_operation"),
         service: text("line_item_product_code"),
@@ -287,10 +294,11 @@ fn kind_of(line_type: &str, usage_type: &str, resource: &str, is_instance: bool)
         "RIFee" | "SavingsPlanRecurringFee" | "SavingsPlanUpfrontFee" => "unused-commitment",
         "Fee" => "fee",
         discount if discount.ends_with("Discount") => "discount",
-        _ if has(&["NatGateway"]) => "nat",
+        // Endpoints are what takes a gateway's place for one service.
+        _ if has(&["NatGateway", "VpcEndpoint"]) => "nat",
         // What is carried to another region is posted when it is carried, at the price of the time.
         _ if has(&["AWS-Out-Bytes", "AWS-In-Bytes"]) => "egress",
-        _ if has(&["Bytes"]) && !has(&["NatGateway"]) => "transfer",
+        _ if has(&["Bytes"]) => "transfer",
         "SavingsPlanCoveredUsage" | "DiscountedUsage" if is_instance => "commitment",
         _ if is_instance && has(&["SpotUsage", "BoxUsage", "DedicatedUsage", "HostUsage"]) => "usage",
         _ if has(&["EBS:Volume", "EBS:Snapshot"]) || resource.contains("vol-") || resource.contains("snap-") => "volume",
@@ -334,11 +342,10 @@ fn period_of(line: &Line, from: Timestamp) -> Result<String, ImportFault> {
     Ok(format!("{}-01", at.to_rfc3339().get(..7).unwrap_or("1970-01")))
 }
 
-/// The claim in the tags: a column of its own, or among others.
-fn claim_of(line: &Line) -> String {
-    let column = line.get("resource_tags_user_lowtide_claim_uid").map(str::to_owned);
-    let among = || Tags::read(line.get("resource_tags")?)?.get("lowtide-claim-uid").map(str::to_owned);
-    column.or_else(among).unwrap_or_default()
+/// A tag: in a column of its own, or among others.
+fn tag_of(line: &Line, column: &str, tag: &str) -> Option<String> {
+    let among = || Tags::read(line.get("resource_tags")?)?.get(tag).map(str::to_owned);
+    line.get(column).map(str::to_owned).or_else(among)
 }
 
 fn hours(line: &Line) -> Result<Millis, ImportFault> {

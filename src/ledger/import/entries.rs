@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use super::checks::{Check, Checks, beyond_reason, changed_much};
 use super::reading::ReadFile;
 use super::statement::{self, Cell, Changes, Held, New, Outcome, held, id_of, next_version};
+use super::table::Line;
 use super::{ImportFault, Options};
 use crate::core::units::ids::ObjectRef;
 use crate::core::units::money::{BilledUsd, MicroUsd};
@@ -200,6 +201,34 @@ impl Spoken {
             });
         }
         Ok(())
+    }
+}
+
+/// What the lines of a file say, by its part and their hash how often: a file that was put behind itself without its header says everything twice. With its header
+/// it has two parts, which are compared otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Said(BTreeMap<(usize, u64), u32>);
+
+impl Said {
+    /// Counts a line.
+    pub(super) fn count(&mut self, line: &Line) {
+        *self.0.entry((line.part, line.hashed())).or_default() += 1;
+    }
+
+    /// Refuses a file of which at least half of the lines come again, word for word. One such line may well be a second purchase.
+    pub(super) fn refuse_repeated(&self, checks: &mut Checks, file: &ReadFile) -> Result<(), ImportFault> {
+        let repeated = self.0.values().filter(|times| **times > 1).count();
+        if repeated < 2 || 2 * repeated < self.0.len() {
+            return Ok(());
+        }
+        checks.refuse(Check::HoursTwice, || {
+            format!(
+                "{repeated} of the {} different lines of {} come more than once, word for word: it looks like a file that was put behind itself, and would be \
+                 added up; give it once",
+                self.0.len(),
+                file.name
+            )
+        })
     }
 }
 

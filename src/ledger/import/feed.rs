@@ -15,7 +15,7 @@ use super::cur::CurLine;
 use super::delivery::files_of;
 use super::entries::reasonable;
 use super::reading::{ReadFile, content_of, malformed, sha256_of, while_reading, with_text};
-use super::staging::{Lines, stage};
+use super::staging::{Lines, Place, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, id_of, next_version};
 use super::table::{Header, Line};
 use super::{ImportFault, Options};
@@ -172,7 +172,7 @@ fn read_all(paths: &[PathBuf], mut checks: Checks, lines: &mut Lines) -> Result<
         with_text(path, |text| {
             read(path, text, &mut checks, |line| {
                 count += 1;
-                lines.add(n, &line);
+                lines.add(Place { file: n, part: 0, said: None }, &line);
             })
         })?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -227,6 +227,7 @@ fn read_line(line: &Line, checks: &mut Checks) -> Result<CurLine, ImportFault> {
         account: String::new(),
         instance: instance.to_owned(),
         claim_uid: String::new(),
+        gateway: None,
         usage_type: line.get("usage_type").unwrap_or_default().to_owned(),
         operation: line.get("operation").unwrap_or_default().to_owned(),
         service: String::new(),

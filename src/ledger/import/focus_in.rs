@@ -13,16 +13,16 @@ use std::path::{Path, PathBuf};
 use sqlx::PgConnection;
 
 use super::checks::{Check, Checks};
-use super::costs::{Content, owner_of, store};
+use super::costs::{Content, Paid, owner_of, store};
 use super::delivery::{Delivery, each_file_once, newest_of, versions as versions_of};
-use super::entries::{period_in_words, reasonable};
+use super::entries::{Said, period_in_words, reasonable};
+use super::gateways::{SHARE_TAG, gateway_of};
 use super::reading::{ReadFile, each_line};
 use super::statement::Outcome;
 use super::table::{Line, column_name, run_together};
 use super::tags::Tags;
 use super::usage::{month_cell, workload_named};
 use super::{ImportFault, Options};
-use crate::core::accounting::owners::OwnerVersion;
 use crate::core::units::ids::ObjectRef;
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
@@ -100,12 +100,15 @@ fn only_known_columns(line: &Line, checks: &mut Checks) -> Result<(), ImportFaul
 /// Their tags for our labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
-    /// By label (team, service, environment, cost_center, product_area, component, workload): the tags that say it, the first that is there holds.
+    /// By label (team, service, environment, cost_center, product_area, component, workload, model): the tags that say it, the first that is there holds.
     tags: BTreeMap<String, Vec<String>>,
 }
 
 /// The labels that tags may be mapped to.
-const LABELS: [&str; 7] = ["team", "service", "environment", "cost_center", "product_area", "component", "workload"];
+const LABELS: [&str; 8] = ["team", "service", "environment", "cost_center", "product_area", "component", "workload", MODEL];
+
+/// The label that says which model of an AI vendor a row is of. Vendors name it in a column of their own as well.
+const MODEL: &str = "model";
 
 impl Default for Mapping {
     /// Tags of our own names, with hyphens or underscores.
@@ -127,7 +130,7 @@ impl Mapping {
             &["label", "tag"],
             |_| true,
             |line| {
-                let expected = "one of team, service, environment, cost_center, product_area, component, workload";
+                let expected = "one of team, service, environment, cost_center, product_area, component, workload, model";
                 let label = line.need("label", expected)?.replace('-', "_");
                 if !LABELS.contains(&label.as_str()) {
                     return Err(line.fault("label", &label, expected));
@@ -142,6 +145,16 @@ impl Mapping {
     fn label(&self, label: &str, tags: &Tags) -> Option<String> {
         self.tags.get(label)?.iter().find_map(|tag| tags.get(tag)).map(str::to_owned)
     }
+
+    /// The model that a row is of: by a tag, or by a column of that name, as `x_Model`.
+    fn model(&self, line: &Line, tags: &Tags) -> Option<String> {
+        self.tags.get(MODEL)?.iter().find_map(|name| tags.get(name).or_else(|| line.get(&column_name(name)))).map(str::to_owned)
+    }
+
+    /// Whether a column says a label.
+    fn is_read(&self, column: &str) -> bool {
+        self.tags.get(MODEL).is_some_and(|names| names.iter().any(|name| column_name(name) == column))
+    }
 }
 
 /// An amount that names a machine, or a claim by its tag, until it is known whether it is ours.
@@ -149,8 +162,7 @@ struct OfMachine {
     instance: String,
     claim_uid: String,
     cell: (String, Timestamp),
-    item: String,
-    owner: OwnerVersion,
+    paid: Paid,
     days: Vec<(Timestamp, MicroUsd)>,
 }
 
@@ -162,6 +174,8 @@ type RowsOfFiles = BTreeMap<(usize, usize), BTreeSet<u64>>;
 struct Read {
     content: Content,
     of_machines: Vec<OfMachine>,
+    /// How many rows are about gateways that our machines use.
+    of_our_gateways: BTreeMap<(String, Timestamp), usize>,
     /// Sources that are called by their billing account, and that account.
     accounts: BTreeMap<String, String>,
     /// By source and month, and by file and its part, the rows: what is the same in each version of a row, hashed.
@@ -191,10 +205,13 @@ pub(super) async fn take(
     // Of each source and month the newest version that covers it.
     versions.sort_by(|(a, _), (b, _)| a.age().cmp(&b.age()));
     newest_known(&versions, &mut options.checks)?;
-    let (mut content, mut of_machines, mut accounts) = (Content::default(), Vec::new(), BTreeMap::new());
+    let (mut content, mut of_machines, mut accounts, mut of_our_gateways) =
+        (Content::default(), Vec::new(), BTreeMap::new(), BTreeMap::new());
     for (delivery, read) in versions {
         of_machines.retain(|row: &OfMachine| !read.rows.contains_key(&row.cell));
         of_machines.extend(read.of_machines);
+        of_our_gateways.retain(|cell, _| !read.rows.contains_key(cell));
+        of_our_gateways.extend(read.of_our_gateways);
         for cell in read.rows.into_keys() {
             let days = read.content.months.get(&cell).cloned().unwrap_or_default();
             content.months.insert(cell.clone(), days);
@@ -208,7 +225,7 @@ pub(super) async fn take(
         content.workloads.extend(read.content.workloads);
         content.files.extend(read.content.files);
     }
-    let left_out = without_ours(connection, of_machines, &mut content).await?;
+    let left_out = of_our_gateways.values().sum::<usize>() + without_ours(connection, of_machines, &mut content).await?;
     earlier_names(connection, &mut content, &accounts).await?;
     Ok((store(connection, content, &mut options.checks).await?, left_out))
 }
@@ -251,7 +268,7 @@ async fn without_ours(connection: &mut PgConnection, of_machines: Vec<OfMachine>
     let is_ours = |row: &OfMachine| ours_by_id.contains(&row.instance) || ours_by_tag.contains(&row.claim_uid);
     let (ours, others): (Vec<_>, Vec<_>) = of_machines.into_iter().partition(is_ours);
     for row in others {
-        row.days.iter().for_each(|(day, amount)| content.add(&row.cell.0, row.cell.1, &row.item, &row.owner, *day, *amount));
+        content.add(&row.cell.0, row.cell.1, &row.paid, &row.days);
     }
     Ok(ours.len())
 }
@@ -279,17 +296,25 @@ async fn earlier_names(
     Ok(())
 }
 
-fn read_file(path: &Path, file: usize, mapping: &Mapping, options: &mut Options, read: &mut Read) -> Result<ReadFile, ImportFault> {
-    let mut looked_at_header = false;
-    each_line(path, &REQUIRED, is_read, |line| {
-        if line.header.has("x_decision_id") && line.header.has("x_waste_category") {
-            return Err(line.fault("x_DecisionId", "a decision", "the file of another provider: this is lowtide's own export"));
-        }
-        if !std::mem::replace(&mut looked_at_header, true) {
-            only_known_columns(line, &mut options.checks)?;
-        }
-        read_line(line, file, mapping, options, read)
-    })
+fn read_file(path: &Path, number: usize, mapping: &Mapping, options: &mut Options, read: &mut Read) -> Result<ReadFile, ImportFault> {
+    let (mut looked_at_header, mut said) = (false, Said::default());
+    let file = each_line(
+        path,
+        &REQUIRED,
+        |name| is_read(name) || mapping.is_read(name),
+        |line| {
+            if line.header.has("x_decision_id") && line.header.has("x_waste_category") {
+                return Err(line.fault("x_DecisionId", "a decision", "the file of another provider: this is lowtide's own export"));
+            }
+            if !std::mem::replace(&mut looked_at_header, true) {
+                only_known_columns(line, &mut options.checks)?;
+            }
+            said.count(line);
+            read_line(line, number, mapping, options, read)
+        },
+    )?;
+    said.refuse_repeated(&mut options.checks, &file)?;
+    Ok(file)
 }
 
 /// Two files of one version, or two files in one, that have at least half their rows alike but for amounts: most likely two versions side by side, which would be added up.
@@ -315,11 +340,12 @@ fn alike_in_two_files(rows: &RowsOfFiles, files: &[ReadFile], checks: &mut Check
 }
 
 /// What is the same of a row in every version: all that is read but its amount.
-fn identity(line: &Line, cell: &(String, Timestamp)) -> u64 {
+fn identity(line: &Line, cell: &(String, Timestamp), model: Option<&str>) -> u64 {
     let mut hash = std::hash::DefaultHasher::new();
     cell.hash(&mut hash);
     let names = REQUIRED.iter().chain(&ALSO_READ).chain(&IDENTITY).filter(|name| **name != "effective_cost");
     names.for_each(|name| line.get(name).hash(&mut hash));
+    model.hash(&mut hash);
     hash.finish()
 }
 
@@ -346,6 +372,10 @@ fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options,
             Tags::default()
         }
     };
+    // The bill has our part of a gateway; only what is left for others is another cost.
+    let gateway = gateway_of(line.get("resource_id").unwrap_or_default(), || tags.get(SHARE_TAG).map(str::to_owned), &mut options.checks)?;
+    let of_others = gateway.map_or(amount, |gateway| gateway.of_others(amount));
+    let is_shared = of_others != amount;
     let label = |name: &str| mapping.label(name, &tags);
     let attribution = Attribution {
         team: label("team"),
@@ -357,18 +387,20 @@ fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options,
     };
     let workload = label("workload").map(|text| workload_of(line, &text, &mut options.checks)).transpose()?.flatten();
     let owner = owner_of(&item, workload.as_ref(), attribution);
+    let paid = Paid { item, owner, model: mapping.model(line, &tags) };
     read.content.workloads.extend(workload);
-    let days = over_days(from, to, amount.to_micro_usd());
+    let days = over_days(from, to, of_others.to_micro_usd());
     let cell = (source, month);
-    read.rows.entry(cell.clone()).or_default().entry((file, line.part)).or_default().insert(identity(line, &cell));
+    read.rows.entry(cell.clone()).or_default().entry((file, line.part)).or_default().insert(identity(line, &cell, paid.model.as_deref()));
+    *read.of_our_gateways.entry(cell.clone()).or_default() += usize::from(is_shared);
     let instance = line.get("resource_id").and_then(|id| id.rsplit('/').next()).filter(|id| id.starts_with("i-"));
     // As volumes of our machines are tagged.
     let claim_uid = tags.get("lowtide-claim-uid");
     if instance.is_some() || claim_uid.is_some() {
         let [instance, claim_uid] = [instance, claim_uid].map(|id| id.unwrap_or_default().to_owned());
-        read.of_machines.push(OfMachine { instance, claim_uid, cell, item, owner, days });
-    } else {
-        days.into_iter().for_each(|(day, amount)| read.content.add(&cell.0, month, &item, &owner, day, amount));
+        read.of_machines.push(OfMachine { instance, claim_uid, cell, paid, days });
+    } else if !is_shared || of_others.0 != 0 {
+        read.content.add(&cell.0, month, &paid, &days);
     }
     Ok(())
 }

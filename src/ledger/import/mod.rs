@@ -13,6 +13,8 @@ mod delivery;
 mod entries;
 mod feed;
 mod focus_in;
+mod gateways;
+mod once;
 mod rates;
 mod reading;
 mod retract;
@@ -81,7 +83,7 @@ pub struct Options {
 pub struct Imported {
     /// The statements, by source and period.
     pub statements: Vec<Outcome>,
-    /// Rows left out because they are about machines of ours, which the bill has.
+    /// Rows left out, wholly or in part, because they are about machines of ours, which the bill has.
     pub left_out: usize,
     /// What was posted after it.
     pub posted: Posted,

@@ -116,8 +116,8 @@ async fn opposite_rows(connection: &mut PgConnection, kind: Kind, id: Uuid, by: 
              SELECT md5($2::text || id)::uuid, at, workload_namespace, workload_name, $3, -revenue_usd, $2::uuid, -lines FROM ledger.revenue_day WHERE statement = $1"
         }
         Kind::Costs => {
-            "INSERT INTO ledger.external_cost (id, at, item, workload, revision, cost_usd, statement, lines)
-             SELECT md5($2::text || id)::uuid, at, item, workload, $3, -cost_usd, $2::uuid, -lines FROM ledger.external_cost WHERE statement = $1"
+            "INSERT INTO ledger.external_cost (id, at, item, workload, revision, cost_usd, statement, lines, model)
+             SELECT md5($2::text || id)::uuid, at, item, workload, $3, -cost_usd, $2::uuid, -lines, model FROM ledger.external_cost WHERE statement = $1"
         }
     };
     let done = sqlx::query(sql).bind(id).bind(by).bind(number).execute(connection).await;

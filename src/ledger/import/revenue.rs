@@ -12,7 +12,7 @@ use sqlx::PgConnection;
 use super::checks::Checks;
 use super::delivery::each_file_once;
 use super::entries::{
-    Origin, Spoken, Version, Words, known_workloads, look_over_month, new_version, period_in_words, reasonable, source_of,
+    Origin, Said, Spoken, Version, Words, known_workloads, look_over_month, new_version, period_in_words, reasonable, source_of,
 };
 use super::reading::{ReadFile, each_known_line};
 use super::statement::{Cell, Held, Kind, Outcome};
@@ -43,7 +43,9 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     turns::take(connection, Turn::Import).await?;
     let (mut days, mut spoken) = (Days::new(), Spoken::default());
     let files = each_file_once(paths, |file, path| {
-        each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
+        let mut said = Said::default();
+        let read = each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
+            said.count(line);
             let workload = workload_of(line, "workload")?;
             let parts = per_day(line, "revenue_usd", options)?;
             spoken.once(&mut options.checks, (file, line.part), &workload.to_string(), &parts)?;
@@ -51,7 +53,9 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
                 *days.entry((workload.clone(), day)).or_default() += i128::from(amount.0);
             }
             Ok(())
-        })
+        })?;
+        said.refuse_repeated(&mut options.checks, &read)?;
+        Ok(read)
     })?;
     known_workloads(connection, &days.keys().map(|(workload, _)| workload.clone()).collect(), &mut options.checks).await?;
     let mut by_month: BTreeMap<Timestamp, Days> = BTreeMap::new();

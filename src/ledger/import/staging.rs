@@ -19,9 +19,20 @@ const CHUNK: usize = 1 << 19;
 const WAITING: usize = 4;
 
 const TABLE: &str = "CREATE TEMPORARY TABLE staged_line (
-    file integer NOT NULL, line_id text, payer text NOT NULL, period date NOT NULL, kind text NOT NULL, account text NOT NULL, instance text NOT NULL,
-    claim_uid text, usage_type text NOT NULL, operation text NOT NULL, service text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL,
+    file integer NOT NULL, part integer NOT NULL, said bigint, line_id text, payer text NOT NULL, period date NOT NULL, kind text NOT NULL, account text NOT NULL, instance text NOT NULL,
+    claim_uid text, region text, share numeric, usage_type text NOT NULL, operation text NOT NULL, service text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL,
     cost numeric NOT NULL, used_ms bigint, on_demand numeric, invoiced boolean NOT NULL) ON COMMIT DROP";
+
+/// Where a line was read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// The number of its file.
+    pub file: usize,
+    /// Which of several files that were put together it is from: a header in the middle begins another.
+    pub part: usize,
+    /// Everything that the line says, hashed, where it has no identity.
+    pub said: Option<i64>,
+}
 
 /// Where a reader puts its lines.
 pub(super) struct Lines {
@@ -30,16 +41,20 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Adds a line of file `file`. A discount is a line of its own.
-    pub(super) fn add(&mut self, file: usize, line: &CurLine) {
-        self.push(file, line, line.kind, line.cost, line.used.map(|used| used.0));
+    /// Adds a line. A discount is a line of its own.
+    pub(super) fn add(&mut self, place: Place, line: &CurLine) {
+        self.push(place, line, line.kind, line.cost, line.used.map(|used| used.0));
         if line.discount.0 != 0 {
-            self.push(file, line, "discount", line.discount, None);
+            self.push(Place { said: None, ..place }, line, "discount", line.discount, None);
         }
     }
 
-    fn push(&mut self, file: usize, line: &CurLine, kind: &str, cost: BilledUsd, used: Option<i64>) {
-        let _ = write!(self.chunk, "{file}\t");
+    fn push(&mut self, place: Place, line: &CurLine, kind: &str, cost: BilledUsd, used: Option<i64>) {
+        let _ = write!(self.chunk, "{}\t{}\t", place.file, place.part);
+        match place.said {
+            Some(said) => _ = write!(self.chunk, "{said}\t"),
+            None => self.chunk.push_str("\\N\t"),
+        }
         match line.line_id.as_str() {
             "" => self.chunk.push_str("\\N"),
             id => {
@@ -48,17 +63,19 @@ impl Lines {
                 let _ = write!(self.chunk, " {kind}");
             }
         }
-        for text in [
-            &line.payer,
-            &line.period,
-            kind,
-            &line.account,
-            &line.instance,
-            &line.claim_uid,
-            &line.usage_type,
-            &line.operation,
-            &line.service,
-        ] {
+        for text in [&line.payer, &line.period, kind, &line.account, &line.instance, &line.claim_uid] {
+            self.chunk.push('\t');
+            escape(&mut self.chunk, text);
+        }
+        match &line.gateway {
+            Some(gateway) => {
+                self.chunk.push('\t');
+                escape(&mut self.chunk, &gateway.region);
+                let _ = write!(self.chunk, "\t{}", gateway.percent);
+            }
+            None => self.chunk.push_str("\t\\N\t\\N"),
+        }
+        for text in [&line.usage_type, &line.operation, &line.service] {
             self.chunk.push('\t');
             escape(&mut self.chunk, text);
         }

@@ -4,6 +4,7 @@
 //! Does not: know what the columns mean.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use super::ImportFault;
@@ -136,6 +137,13 @@ impl<'a> Line<'a> {
     /// The value of a column that must have one.
     pub(super) fn need(&self, name: &str, expected: &str) -> Result<&'a str, ImportFault> {
         self.get(name).ok_or_else(|| self.fault(name, "nothing", expected))
+    }
+
+    /// Everything that the line says, hashed: what comes again word for word has the same.
+    pub(super) fn hashed(&self) -> u64 {
+        let mut hash = DefaultHasher::new();
+        self.values.hash(&mut hash);
+        hash.finish()
     }
 
     pub(super) fn fault(&self, name: &str, found: &str, expected: &str) -> ImportFault {

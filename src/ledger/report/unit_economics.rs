@@ -122,7 +122,7 @@ pub async fn unit_economics(
         report.sentence.push_str(&without_cost(connection, days, &wanted).await?);
     }
     if kind == EconomicsBy::Model || !models.is_empty() {
-        report.sentence.push_str(" A model's cost is a share of its endpoint's by tokens, whatever the vendor charges for each model.");
+        report.sentence.push_str(&rests_on(connection, days, &wanted).await?);
         let known = known_by_model(connection, days, &wanted).await?;
         if let Some((known, whole)) = known.filter(|(known, whole)| known != whole && whole.0 > 0) {
             report.sentence.push_str(&format!(
@@ -154,10 +154,11 @@ fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static 
         EconomicsBy::Endpoint if of_models => (
             "unit_economics_of_models",
             format!(
-                "e.workload_namespace || '/' || e.workload_name AS endpoint, {}, e.cost_percent_of_models::text, {}, {}",
+                "e.workload_namespace || '/' || e.workload_name AS endpoint, {}, e.cost_percent_of_models::text, {}, {}, {}",
                 six(&["cost_usd"]),
                 plain(&["requests", "tokens_in", "tokens_out", "usd_per_request"]),
-                plain(&per_token_and_share)
+                plain(&per_token_and_share),
+                six(&["billed_usd"])
             ),
             "e.cost_usd DESC, e.workload_namespace, e.workload_name",
         ),
@@ -176,10 +177,11 @@ fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static 
         EconomicsBy::Model => (
             "unit_economics_by_model_of",
             format!(
-                "e.model, e.endpoints::text, {}, {}, {}",
+                "e.model, e.endpoints::text, {}, {}, {}, {}",
                 six(&["cost_usd"]),
                 plain(&["requests", "tokens_in", "tokens_out", "usd_per_request"]),
-                plain(&per_token_and_share)
+                plain(&per_token_and_share),
+                six(&["billed_usd"])
             ),
             "e.cost_usd DESC, e.model",
         ),
@@ -202,6 +204,40 @@ fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static 
 /// Percent with one decimal.
 fn per_cent_of(part: MicroUsd, whole: MicroUsd) -> String {
     format!("{:.1}", part.0 as f64 * 100.0 / whole.0 as f64)
+}
+
+/// What the costs of models rest on: on bills that name the model, or on tokens. Says which billed models nobody used as far as is known.
+async fn rests_on(connection: &mut PgConnection, days: &Days, wanted: &str) -> Result<String, LedgerFault> {
+    let sql = format!(
+        "WITH hours AS MATERIALIZED (SELECT * FROM ledger.model_hours({FROM}, {TO}, $3::jsonb)),
+              unused AS (SELECT b.model, sum(b.cost_usd) AS cost FROM ledger.billed_models({FROM}, {TO}, $3::jsonb) b
+                         WHERE NOT EXISTS (SELECT FROM hours h WHERE (h.workload_namespace, h.workload_name, h.model) = (b.workload_namespace, b.workload_name, b.model)
+                                             AND ledger.utc_day(h.hour) = b.day) GROUP BY 1 HAVING sum(b.cost_usd) <> 0)
+         SELECT (coalesce(sum(billed_usd), 0) * 1000000)::bigint AS billed, (coalesce(sum(cost_usd - billed_usd), 0) * 1000000)::bigint AS shared,
+                (SELECT (coalesce(sum(cost), 0) * 1000000)::bigint FROM unused) AS unused, (SELECT string_agg(model, ', ' ORDER BY model) FROM unused) AS models
+         FROM hours"
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(wanted).fetch_one(connection).await;
+    let row = row.map_err(LedgerFault::during("see what the costs of models rest on"))?;
+    let usd = |name: &str| MicroUsd(row.get::<i64, _>(name));
+    let (billed, shared, unused) = (usd("billed"), usd("shared"), usd("unused"));
+    let mut sentence = if billed == MicroUsd(0) {
+        " A model's cost is a share of its endpoint's by tokens, whatever the vendor charges for each model: no bill names one.".to_owned()
+    } else {
+        format!(
+            " {} is what vendors' bills name these models for; {} is a share of their endpoints' other cost by tokens, among the models that no bill of the day \
+             names, or among all of them where each is named.",
+            dollars(billed),
+            dollars(shared)
+        )
+    };
+    if let Some(models) = row.get::<Option<String>, _>("models") {
+        sentence.push_str(&format!(
+            " {} is billed for models of whose usage nothing is known on the day ({models}), and is in no model's cost: is the name the one that usage has?",
+            dollars(unused)
+        ));
+    }
+    Ok(sentence)
 }
 
 /// How much of what endpoints with usage by model cost lies in hours whose usage is known: what each figure of a model rests on. `None` where there is no

@@ -10,7 +10,7 @@ COMMENT ON COLUMN ledger.cost_daily.component IS 'label component, else training
 COMMENT ON COLUMN ledger.cost_daily.workload_namespace IS 'namespace of the workload';
 COMMENT ON COLUMN ledger.cost_daily.workload_kind IS 'kind of the topmost controller';
 COMMENT ON COLUMN ledger.cost_daily.workload_name IS 'name of the workload';
-COMMENT ON COLUMN ledger.cost_daily.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, tax, fee';
+COMMENT ON COLUMN ledger.cost_daily.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, nat (gateways and endpoints), tax, fee';
 COMMENT ON COLUMN ledger.cost_daily.region IS 'AWS region';
 COMMENT ON COLUMN ledger.cost_daily.instance_type IS 'EC2 instance type';
 COMMENT ON COLUMN ledger.cost_daily.capacity_type IS 'spot, on-demand or reserved';
@@ -262,7 +262,7 @@ COMMENT ON COLUMN ledger.allocation.hour IS 'instance-hour, counted from the lau
 COMMENT ON COLUMN ledger.allocation.at IS 'start of the part of the instance-hour that lies in the day';
 COMMENT ON COLUMN ledger.allocation.span_ms IS 'length of that part, milliseconds; 0 for egress';
 COMMENT ON COLUMN ledger.allocation.day IS 'UTC day';
-COMMENT ON COLUMN ledger.allocation.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, tax, fee';
+COMMENT ON COLUMN ledger.allocation.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, nat (gateways and endpoints), tax, fee';
 COMMENT ON COLUMN ledger.allocation.pod_uid IS 'uid of the pod';
 COMMENT ON COLUMN ledger.allocation.pod_namespace IS 'namespace of the pod';
 COMMENT ON COLUMN ledger.allocation.pod_name IS 'name of the pod';
@@ -290,7 +290,7 @@ COMMENT ON COLUMN ledger.share.day IS 'UTC day';
 COMMENT ON COLUMN ledger.share.span_ms IS 'length of that part, milliseconds; 0 for egress';
 COMMENT ON COLUMN ledger.share.claim_uid IS 'uid of the GpuNodeClaim: the key of the machine; empty for overhead';
 COMMENT ON COLUMN ledger.share.hour IS 'instance-hour, counted from the launch; 0 is the first';
-COMMENT ON COLUMN ledger.share.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, tax, fee';
+COMMENT ON COLUMN ledger.share.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, nat (gateways and endpoints), tax, fee';
 COMMENT ON COLUMN ledger.share.pod_uid IS 'uid of the pod';
 COMMENT ON COLUMN ledger.share.workload IS 'version of the workload whose labels hold: workload_history.workload; empty for what is not posted yet';
 COMMENT ON COLUMN ledger.share.workload_kind IS 'kind of the topmost controller';
@@ -323,7 +323,7 @@ COMMENT ON COLUMN ledger.share_daily.environment IS 'label environment, as for t
 COMMENT ON COLUMN ledger.share_daily.cost_center IS 'label cost-center, as for team';
 COMMENT ON COLUMN ledger.share_daily.product_area IS 'label product-area, as for team';
 COMMENT ON COLUMN ledger.share_daily.component IS 'label component, else training for batch and inference for serving work; empty is untagged';
-COMMENT ON COLUMN ledger.share_daily.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, tax, fee';
+COMMENT ON COLUMN ledger.share_daily.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, nat (gateways and endpoints), tax, fee';
 COMMENT ON COLUMN ledger.share_daily.region IS 'AWS region';
 COMMENT ON COLUMN ledger.share_daily.instance_type IS 'EC2 instance type';
 COMMENT ON COLUMN ledger.share_daily.capacity_type IS 'spot, on-demand or reserved';
@@ -350,7 +350,7 @@ COMMENT ON COLUMN ledger.share_rolled_up.environment IS 'label environment, as f
 COMMENT ON COLUMN ledger.share_rolled_up.cost_center IS 'label cost-center, as for team';
 COMMENT ON COLUMN ledger.share_rolled_up.product_area IS 'label product-area, as for team';
 COMMENT ON COLUMN ledger.share_rolled_up.component IS 'label component, else training for batch and inference for serving work; empty is untagged';
-COMMENT ON COLUMN ledger.share_rolled_up.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, tax, fee';
+COMMENT ON COLUMN ledger.share_rolled_up.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, nat (gateways and endpoints), tax, fee';
 COMMENT ON COLUMN ledger.share_rolled_up.region IS 'AWS region';
 COMMENT ON COLUMN ledger.share_rolled_up.instance_type IS 'EC2 instance type';
 COMMENT ON COLUMN ledger.share_rolled_up.capacity_type IS 'spot, on-demand or reserved';
@@ -377,7 +377,7 @@ COMMENT ON COLUMN ledger.share_not_rolled_up.environment IS 'label environment, 
 COMMENT ON COLUMN ledger.share_not_rolled_up.cost_center IS 'label cost-center, as for team';
 COMMENT ON COLUMN ledger.share_not_rolled_up.product_area IS 'label product-area, as for team';
 COMMENT ON COLUMN ledger.share_not_rolled_up.component IS 'label component, else training for batch and inference for serving work; empty is untagged';
-COMMENT ON COLUMN ledger.share_not_rolled_up.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, tax, fee';
+COMMENT ON COLUMN ledger.share_not_rolled_up.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, nat (gateways and endpoints), tax, fee';
 COMMENT ON COLUMN ledger.share_not_rolled_up.region IS 'AWS region';
 COMMENT ON COLUMN ledger.share_not_rolled_up.instance_type IS 'EC2 instance type';
 COMMENT ON COLUMN ledger.share_not_rolled_up.capacity_type IS 'spot, on-demand or reserved';
@@ -501,7 +501,7 @@ COMMENT ON COLUMN ledger.recomputed_share.hour IS 'instance-hour, counted from t
 COMMENT ON COLUMN ledger.recomputed_share.at IS 'start of the part of the instance-hour that lies in the day';
 COMMENT ON COLUMN ledger.recomputed_share.span_ms IS 'length of that part, milliseconds; 0 for egress';
 COMMENT ON COLUMN ledger.recomputed_share.day IS 'UTC day';
-COMMENT ON COLUMN ledger.recomputed_share.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, tax, fee';
+COMMENT ON COLUMN ledger.recomputed_share.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, nat (gateways and endpoints), tax, fee';
 COMMENT ON COLUMN ledger.recomputed_share.pod_uid IS 'uid of the pod';
 COMMENT ON COLUMN ledger.recomputed_share.pod_namespace IS 'namespace of the pod';
 COMMENT ON COLUMN ledger.recomputed_share.pod_name IS 'name of the pod';
@@ -533,7 +533,7 @@ COMMENT ON COLUMN ledger.unposted_share.hour IS 'instance-hour, counted from the
 COMMENT ON COLUMN ledger.unposted_share.at IS 'start of the part of the instance-hour that lies in the day';
 COMMENT ON COLUMN ledger.unposted_share.span_ms IS 'length of that part, milliseconds; 0 for egress';
 COMMENT ON COLUMN ledger.unposted_share.day IS 'UTC day';
-COMMENT ON COLUMN ledger.unposted_share.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, tax, fee';
+COMMENT ON COLUMN ledger.unposted_share.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, nat (gateways and endpoints), tax, fee';
 COMMENT ON COLUMN ledger.unposted_share.pod_uid IS 'uid of the pod';
 COMMENT ON COLUMN ledger.unposted_share.pod_namespace IS 'namespace of the pod';
 COMMENT ON COLUMN ledger.unposted_share.pod_name IS 'name of the pod';
@@ -583,7 +583,7 @@ COMMENT ON VIEW ledger.ai_cost_month IS 'What AI cost by month and what for, as 
 COMMENT ON COLUMN ledger.ai_cost_month.month IS 'first day of the month';
 COMMENT ON COLUMN ledger.ai_cost_month.machines_usd IS 'machines of ours, with what the bill gives back on them';
 COMMENT ON COLUMN ledger.ai_cost_month.vendor_api_usd IS 'other costs whose component is api or not named';
-COMMENT ON COLUMN ledger.ai_cost_month.transfer_usd IS 'data carried across regions or out of machines';
+COMMENT ON COLUMN ledger.ai_cost_month.transfer_usd IS 'data carried across regions or out of machines, and the gateways and endpoints that it went by';
 COMMENT ON COLUMN ledger.ai_cost_month.storage_usd IS 'volumes of machines, and other costs whose component is storage';
 COMMENT ON COLUMN ledger.ai_cost_month.other_usd IS 'taxes, fees, and other costs of other components';
 COMMENT ON COLUMN ledger.ai_cost_month.cost_usd IS 'all of it';
@@ -620,11 +620,11 @@ COMMENT ON COLUMN ledger.unit_economics.cost_percent_of_revenue IS 'cost as perc
 COMMENT ON COLUMN ledger.unit_economics.revenue_coverage_percent IS 'share of the cost that lies in months whose revenue is known';
 COMMENT ON COLUMN ledger.unit_economics.requests_costed_percent IS 'share of the requests that fell in hours for which a cost is posted: the others are in no cost per request';
 COMMENT ON COLUMN ledger.unit_economics.tokens_costed_percent IS 'the same for tokens';
-COMMENT ON VIEW ledger.unit_economics_by_model IS 'The same by model: an hour of an endpoint goes to its models by their tokens, where none are known by requests.';
+COMMENT ON VIEW ledger.unit_economics_by_model IS 'The same by model: what bills name a model for is its own; of the rest an hour of an endpoint goes to its models by their tokens, where none are known by requests.';
 COMMENT ON COLUMN ledger.unit_economics_by_model.month IS 'first day of the month';
 COMMENT ON COLUMN ledger.unit_economics_by_model.model IS 'model, as usage files name it';
 COMMENT ON COLUMN ledger.unit_economics_by_model.endpoints IS 'endpoints that used it';
-COMMENT ON COLUMN ledger.unit_economics_by_model.cost_usd IS 'its share of their cost, in hours whose usage is known';
+COMMENT ON COLUMN ledger.unit_economics_by_model.cost_usd IS 'what bills name it for and its share of their other cost, in hours whose usage is known';
 COMMENT ON COLUMN ledger.unit_economics_by_model.requests IS 'requests; empty is not known';
 COMMENT ON COLUMN ledger.unit_economics_by_model.tokens_in IS 'tokens read';
 COMMENT ON COLUMN ledger.unit_economics_by_model.tokens_out IS 'tokens written';
@@ -633,6 +633,7 @@ COMMENT ON COLUMN ledger.unit_economics_by_model.usd_per_1000_tokens_in IS 'the 
 COMMENT ON COLUMN ledger.unit_economics_by_model.usd_per_1000_tokens_out IS 'the whole cost by 1,000 tokens written';
 COMMENT ON COLUMN ledger.unit_economics_by_model.usd_per_1000_tokens IS 'the whole cost by 1,000 tokens, in and out together';
 COMMENT ON COLUMN ledger.unit_economics_by_model.requests_coverage_percent IS 'share of the cost that lies in hours whose requests are known';
+COMMENT ON COLUMN ledger.unit_economics_by_model.billed_usd IS 'part of the cost for which vendors'' bills name the model; the rest is a share by tokens';
 COMMENT ON COLUMN ledger.unit_economics_by_model.tokens_coverage_percent IS 'the same for tokens: the least of the shares that the costs by token rest on';
 COMMENT ON VIEW ledger.unit_cost_percentiles IS 'What a unit cost over endpoints and hours, weighted by units, by month: half of all requests came in hours of endpoints in which one cost at most p50.';
 COMMENT ON COLUMN ledger.unit_cost_percentiles.month IS 'first day of the month';
@@ -667,7 +668,7 @@ COMMENT ON COLUMN ledger.share_as_of.environment IS 'label environment, as for t
 COMMENT ON COLUMN ledger.share_as_of.cost_center IS 'label cost-center, as for team';
 COMMENT ON COLUMN ledger.share_as_of.product_area IS 'label product-area, as for team';
 COMMENT ON COLUMN ledger.share_as_of.component IS 'label component, else training for batch and inference for serving work; empty is untagged';
-COMMENT ON COLUMN ledger.share_as_of.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, tax, fee';
+COMMENT ON COLUMN ledger.share_as_of.line IS 'what for: pod (useful), double-running (beside its replacement), lost-work (after the last checkpoint on a machine that was taken), boot (before the first pod), idle, drain (after the last pod), egress (data carried across regions), overhead (entered, or from files of other providers), and what the bill charges besides the use: credit, refund, discount, transfer, volume, nat (gateways and endpoints), tax, fee';
 COMMENT ON COLUMN ledger.share_as_of.region IS 'AWS region';
 COMMENT ON COLUMN ledger.share_as_of.instance_type IS 'EC2 instance type';
 COMMENT ON COLUMN ledger.share_as_of.capacity_type IS 'spot, on-demand or reserved';

@@ -46,7 +46,7 @@ DROP VIEW IF EXISTS ledger.gpu_use, ledger.unit_economics, ledger.unit_economics
     ledger.recomputed_share, ledger.usage, ledger.revenue, ledger.statements, ledger.fetches, ledger.retags, ledger.workload_history, ledger.occupancy, ledger.price_segment,
     ledger.capacity_interval, ledger.candidate;
 DROP FUNCTION IF EXISTS ledger.ai_cost_month_of(date, date, jsonb), ledger.ai_cost_of(date, date, jsonb), ledger.hourly_units(date, date, jsonb),
-    ledger.unit_economics_of(date, date, jsonb), ledger.unit_economics_by_model_of(date, date, jsonb), ledger.unit_economics_of_models(date, date, jsonb, text[]), ledger.model_hours(date, date, jsonb),
+    ledger.unit_economics_of(date, date, jsonb), ledger.unit_economics_by_model_of(date, date, jsonb), ledger.unit_economics_of_models(date, date, jsonb, text[]), ledger.model_hours(date, date, jsonb), ledger.billed_models(date, date, jsonb),
     ledger.unit_cost_percentiles_of(date, date, jsonb),
     ledger.revenue_of(date, date, jsonb), ledger.wanted_cost(timestamptz, timestamptz, jsonb);
 DROP FUNCTION IF EXISTS ledger.ai_cost_of(date, date), ledger.hourly_units(date, date), ledger.unit_economics_of(date, date),

@@ -135,7 +135,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
            sum(cost_usd) FILTER (WHERE part = 'machines'), sum(cost_usd) FILTER (WHERE part = 'api'), sum(cost_usd) FILTER (WHERE part = 'transfer'),
            sum(cost_usd) FILTER (WHERE part = 'storage'), sum(cost_usd) FILTER (WHERE part = 'other'), sum(cost_usd)
     FROM (SELECT day, workload_namespace, workload_name, cost_usd,
-                 CASE WHEN line IN ('egress', 'transfer') THEN 'transfer' WHEN line = 'volume' THEN 'storage' WHEN line IN ('tax', 'fee') THEN 'other'
+                 CASE WHEN line IN ('egress', 'transfer', 'nat') THEN 'transfer' WHEN line = 'volume' THEN 'storage' WHEN line IN ('tax', 'fee') THEN 'other'
                       WHEN line <> 'overhead' THEN 'machines' WHEN coalesce(component, 'api') IN ('api', 'transfer', 'storage') THEN coalesce(component, 'api')
                       ELSE 'other' END AS part
           FROM ledger.share_daily s WHERE day >= from_day AND day < to_day AND day < (SELECT ledger.open_day())
@@ -255,10 +255,31 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     FROM cost c FULL JOIN units u USING (ns, name) FULL JOIN people p USING (ns, name) FULL JOIN earned e USING (ns, name)
 $$;
 
--- Hours of endpoints by model: what each model cost and produced. An hour's cost goes to its models by their tokens, where no tokens are known by requests.
+-- What vendors' bills name a model for, by day and endpoint: of a filter for labels the part that is wanted. What names no endpoint is in no cost per unit.
+CREATE FUNCTION ledger.billed_models(from_day date, to_day date, labels jsonb DEFAULT '{}')
+RETURNS TABLE (day date, workload_namespace text, workload_name text, model text, cost_usd numeric, whole_usd numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT ledger.utc_day(c.at), w.workload_namespace, w.workload_name, c.model,
+           coalesce(sum(c.cost_usd) FILTER (WHERE ledger.is_wanted(labels, w.team, w.service, w.environment, w.cost_center, w.product_area, w.component,
+                                                                   w.workload_namespace, w.workload_name)), 0), sum(c.cost_usd)
+    FROM ledger.external_cost c JOIN ledger.workload_version w ON w.id = c.workload
+    WHERE c.model IS NOT NULL AND c.statement IS NOT NULL AND w.workload_namespace <> '' AND c.posted_at < (SELECT ledger.known_before())
+      AND c.at >= from_day::timestamp AT TIME ZONE 'UTC' AND c.at < least(to_day, ledger.open_day())::timestamp AT TIME ZONE 'UTC'
+    GROUP BY 1, 2, 3, 4 HAVING sum(c.lines) > 0
+$$;
+
+-- A part of a whole by tokens, where none are known by requests, else in equal parts.
+CREATE OR REPLACE FUNCTION ledger.by_tokens(tokens numeric, all_tokens numeric, requests numeric, all_requests numeric, models bigint) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN all_tokens > 0 THEN coalesce(tokens, 0) / all_tokens WHEN all_requests > 0 THEN coalesce(requests, 0) / all_requests
+                ELSE 1.0 / models END;
+
+-- Hours of endpoints by model: what each model cost and produced. What a vendor's bill names a model for is that model's, spread over its hours of the day by
+-- its tokens. The rest of an hour's cost goes to the models that no bill of the day names, or where each is named to all of them, by their tokens, where no tokens
+-- are known by requests.
 CREATE FUNCTION ledger.model_hours(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, model text, cost_usd numeric, requests numeric, tokens_in numeric,
-               tokens_out numeric, tokens numeric)
+               tokens_out numeric, tokens numeric, billed_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH bounds AS (
         SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, least(to_day, ledger.open_day())::timestamp AT TIME ZONE 'UTC' AS next
@@ -270,20 +291,40 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                coalesce(sum(u.quantity) FILTER (WHERE u.unit = 'tokens'), sum(u.quantity) FILTER (WHERE u.unit IN ('tokens_in', 'tokens_out'))) AS tokens
         FROM ledger.usage_by_model u, bounds b
         WHERE u.hour >= b.first AND u.hour < b.next AND u.unit NOT IN ('users', 'monthly_users') GROUP BY 1, 2, 3, 4
+    ), billed AS MATERIALIZED (
+        SELECT * FROM ledger.billed_models(from_day, to_day, labels)
+    ), named AS (
+        -- Of a day of other costs each hour has an equal part.
+        SELECT day, workload_namespace, workload_name, sum(cost_usd) / 24 AS wanted, sum(whole_usd) / 24 AS whole FROM billed GROUP BY 1, 2, 3
+    ), known AS (
+        SELECT u.*, r.rest, CASE WHEN n.day IS NULL THEN c.part ELSE round(r.rest / nullif(c.cost / nullif(c.part, 0) - n.whole, 0), 12) END AS part_of_rest,
+               m.cost_usd AS billed, m.whole_usd AS whole_billed, ledger.utc_day(u.hour) AS day,
+               m.model IS NULL OR bool_and(m.model IS NOT NULL) OVER (PARTITION BY u.hour, u.workload_namespace, u.workload_name) AS has_rest
+        FROM used u JOIN cost c USING (hour, workload_namespace, workload_name)
+        LEFT JOIN named n ON (n.day, n.workload_namespace, n.workload_name) = (ledger.utc_day(u.hour), u.workload_namespace, u.workload_name)
+        LEFT JOIN billed m ON (m.day, m.workload_namespace, m.workload_name, m.model) = (ledger.utc_day(u.hour), u.workload_namespace, u.workload_name, u.model)
+        -- What is left of a division is nothing.
+        CROSS JOIN LATERAL (SELECT CASE WHEN abs(c.cost - coalesce(n.wanted, 0)) < 0.000000001 THEN 0 ELSE c.cost - coalesce(n.wanted, 0) END AS rest) r
+    ), shared AS (
+        -- Of a filter for labels the units of a model are its part of what is billed for it, of other models that of the rest.
+        SELECT k.*, CASE WHEN labels = '{}' THEN 1 WHEN billed IS NOT NULL THEN billed / nullif(whole_billed, 0) ELSE part_of_rest END AS part,
+               coalesce(billed * ledger.by_tokens(tokens, sum(tokens) OVER of_day, requests, sum(requests) OVER of_day, count(*) OVER of_day), 0) AS of_bill,
+               CASE WHEN has_rest THEN rest * ledger.by_tokens(tokens, sum(tokens) OVER of_hour, requests, sum(requests) OVER of_hour, count(*) OVER of_hour)
+                    ELSE 0 END AS of_rest
+        FROM known k
+        WINDOW of_day AS (PARTITION BY day, workload_namespace, workload_name, model),
+               of_hour AS (PARTITION BY hour, workload_namespace, workload_name, has_rest)
     )
-    SELECT u.hour, u.workload_namespace, u.workload_name, coalesce(u.model, '(no model named)'),
-           c.cost * CASE WHEN sum(u.tokens) OVER w > 0 THEN coalesce(u.tokens, 0) / sum(u.tokens) OVER w
-                         WHEN sum(u.requests) OVER w > 0 THEN coalesce(u.requests, 0) / sum(u.requests) OVER w
-                         ELSE 1.0 / count(*) OVER w END,
-           u.requests * c.part, u.tokens_in * c.part, u.tokens_out * c.part, u.tokens * c.part
-    FROM used u JOIN cost c USING (hour, workload_namespace, workload_name) WINDOW w AS (PARTITION BY u.hour, u.workload_namespace, u.workload_name)
+    SELECT hour, workload_namespace, workload_name, coalesce(model, '(no model named)'), of_bill + of_rest, requests * part, tokens_in * part, tokens_out * part,
+           tokens * part, of_bill
+    FROM shared WHERE part <> 0 OR of_bill + of_rest <> 0
 $$;
 
 -- The same by model.
 CREATE FUNCTION ledger.unit_economics_by_model_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (model text, endpoints bigint, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, usd_per_request numeric,
                usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric, requests_coverage_percent numeric,
-               tokens_coverage_percent numeric)
+               tokens_coverage_percent numeric, billed_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT model, count(DISTINCT (workload_namespace, workload_name)), round(sum(cost_usd), 10), sum(requests), sum(tokens_in), sum(tokens_out),
            round(sum(cost_usd) FILTER (WHERE requests IS NOT NULL) / nullif(sum(requests), 0), 12),
@@ -292,7 +333,8 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
            round(1000 * sum(cost_usd) FILTER (WHERE tokens IS NOT NULL) / nullif(sum(tokens), 0), 12),
            round(100 * sum(cost_usd) FILTER (WHERE requests IS NOT NULL) / nullif(sum(cost_usd), 0), 1),
            round(100 * least(sum(cost_usd) FILTER (WHERE tokens_in IS NOT NULL), sum(cost_usd) FILTER (WHERE tokens_out IS NOT NULL),
-                             sum(cost_usd) FILTER (WHERE tokens IS NOT NULL)) / nullif(sum(cost_usd), 0), 1)
+                             sum(cost_usd) FILTER (WHERE tokens IS NOT NULL)) / nullif(sum(cost_usd), 0), 1),
+           round(sum(billed_usd), 10)
     FROM ledger.model_hours(from_day, to_day, labels) GROUP BY 1
 $$;
 
@@ -300,7 +342,7 @@ $$;
 CREATE FUNCTION ledger.unit_economics_of_models(from_day date, to_day date, labels jsonb, models text[])
 RETURNS TABLE (workload_namespace text, workload_name text, cost_usd numeric, cost_percent_of_models numeric, requests numeric, tokens_in numeric,
                tokens_out numeric, usd_per_request numeric, usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric,
-               requests_coverage_percent numeric, tokens_coverage_percent numeric)
+               requests_coverage_percent numeric, tokens_coverage_percent numeric, billed_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH wanted AS (SELECT h.*, h.model = ANY (models) AS of_models FROM ledger.model_hours(from_day, to_day, labels) h)
     SELECT workload_namespace, workload_name, round(sum(cost_usd) FILTER (WHERE of_models), 10),
@@ -312,7 +354,8 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
            round(1000 * sum(cost_usd) FILTER (WHERE of_models AND tokens IS NOT NULL) / nullif(sum(tokens) FILTER (WHERE of_models), 0), 12),
            round(100 * sum(cost_usd) FILTER (WHERE of_models AND requests IS NOT NULL) / nullif(sum(cost_usd) FILTER (WHERE of_models), 0), 1),
            round(100 * least(sum(cost_usd) FILTER (WHERE of_models AND tokens_in IS NOT NULL), sum(cost_usd) FILTER (WHERE of_models AND tokens_out IS NOT NULL),
-                             sum(cost_usd) FILTER (WHERE of_models AND tokens IS NOT NULL)) / nullif(sum(cost_usd) FILTER (WHERE of_models), 0), 1)
+                             sum(cost_usd) FILTER (WHERE of_models AND tokens IS NOT NULL)) / nullif(sum(cost_usd) FILTER (WHERE of_models), 0), 1),
+           round(sum(billed_usd) FILTER (WHERE of_models), 10)
     FROM wanted GROUP BY 1, 2 HAVING bool_or(of_models)
 $$;
 

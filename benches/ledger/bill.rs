@@ -1,0 +1,140 @@
+//! A bill of very many lines, as CSV, in gzip and as Parquet: how long each takes and how much memory this process held at most.
+//!
+//! Decides: the shape of the bill: 16 columns, an hour of a machine to a line, one machine in a thousand ours.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::facts::MONTH;
+use super::timed;
+use lowtide::core::units::time::Millis;
+use lowtide::lab::postgres::PrivatePostgres;
+use lowtide::lab::progress::Wait;
+use lowtide::ledger::import::{Format, Options, import};
+use lowtide::ledger::table_file::{self, Column, Kind, TableWriter};
+use lowtide::ledger::{connect, migrate};
+
+const COLUMNS: [&str; 16] = [
+    "identity_line_item_id",
+    "bill_payer_account_id",
+    "bill_billing_period_start_date",
+    "line_item_usage_account_id",
+    "line_item_line_item_type",
+    "line_item_resource_id",
+    "line_item_usage_type",
+    "line_item_operation",
+    "line_item_usage_start_date",
+    "line_item_usage_end_date",
+    "line_item_usage_amount",
+    "line_item_unblended_cost",
+    "line_item_currency_code",
+    "line_item_line_item_description",
+    "product_region_code",
+    "resource_tags",
+];
+const HOURS: i64 = 720;
+
+/// Imports a bill of `lines` lines in each form, each into a ledger of its own.
+pub async fn import_in_each_form(server: &PrivatePostgres, lines: i64) -> Result<(), Box<dyn std::error::Error>> {
+    let folder = std::env::temp_dir().join(format!("lowtide-bill-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let mut done = Ok(());
+    for form in ["cur.csv", "cur.csv.gz", "cur.parquet"] {
+        if done.is_ok() {
+            done = import_one(server, &folder.join(form), lines).await;
+        }
+    }
+    std::fs::remove_dir_all(&folder)?;
+    done
+}
+
+async fn import_one(server: &PrivatePostgres, path: &Path, lines: i64) -> Result<(), Box<dyn std::error::Error>> {
+    let form = path.extension().map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default();
+    let database = format!("bill_{form}");
+    server.psql("template1", &format!("CREATE DATABASE {database}"))?;
+    let url = server.url_of(&database);
+    migrate(&url).await?;
+    let machines = format!(
+        "SET timezone = 'UTC'; SELECT ledger.ensure_month('2026-07-01'); SELECT ledger.ensure_month('2026-08-01');
+         INSERT INTO ledger.interval_opened (id, at, claim_uid, claim, decision, instance, region, zone, instance_type, capacity_type, gpus, price_usd_h, on_demand_usd_h)
+         SELECT gen_random_uuid(), '2026-07-01', 'billed-' || m, 'billed-' || m, gen_random_uuid(), 'i-' || m, 'eu-south-2', 'eus2-az3', 'g6.xlarge', 'spot', 1, 1, 3
+         FROM generate_series(0, {lines} / {HOURS}, 1000) m;
+         INSERT INTO ledger.interval_closed (id, at, claim_uid, ended_by)
+         SELECT gen_random_uuid(), '2026-07-31', claim_uid, 'lowtide' FROM ledger.interval_opened"
+    );
+    server.psql(&database, &machines)?;
+    let wait = Wait::begin(format!("write a bill of {lines} lines as {form}"));
+    write(path, lines)?;
+    wait.done("written");
+    let mut connection = connect(&url).await?;
+    // The kernel begins again with what is held now.
+    let begins_again = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+    let now = MONTH + Millis::from_hours(24 * 60);
+    let files: Vec<PathBuf> = vec![path.to_owned()];
+    let options = Options { complete: true, ..Options::default() };
+    let (taken, took) = timed("the import", import(&mut connection, Format::Cur, &files, options, now)).await?;
+    let megabytes = std::fs::metadata(path)?.len() / 1_000_000;
+    let new = taken.statements.first().map_or(0, |statement| statement.changes.new);
+    println!("bill as {form}: {new} lines ({megabytes} MB) in {:.1} s, {}", took.as_secs_f64(), most_memory(begins_again));
+    std::fs::remove_file(path)?;
+    server.psql("template1", &format!("DROP DATABASE {database} WITH (FORCE)"))?;
+    Ok(())
+}
+
+/// The most memory that this process held, as the kernel has it.
+fn most_memory(since_begun: bool) -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    match kib {
+        Some(kib) if since_begun => format!("{} MiB at most", kib / 1_024),
+        Some(kib) => format!("{} MiB at most, the writing of the file included", kib / 1_024),
+        None => "memory unknown: this system does not say".to_owned(),
+    }
+}
+
+fn values(n: i64) -> [String; 16] {
+    let (machine, hour) = (n / HOURS, n % HOURS);
+    let at = |hour: i64| (MONTH + Millis::from_hours(hour)).to_string();
+    [
+        &format!("id{n}"),
+        "111122223333",
+        "2026-07-01T00:00:00Z",
+        "444455556666",
+        "Usage",
+        &format!("i-{machine}"),
+        "EUS2-SpotUsage:g6.xlarge",
+        "RunInstances:SV001",
+        &at(hour),
+        &at(hour + 1),
+        "1.0000000000",
+        "1.0000000000",
+        "USD",
+        "g6.xlarge Linux/UNIX Spot Instance-hour in EU (Spain)",
+        "eu-south-2",
+        "",
+    ]
+    .map(str::to_owned)
+}
+
+fn write(path: &Path, lines: i64) -> Result<(), Box<dyn std::error::Error>> {
+    let form = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    if form == "parquet" {
+        let column = |name: &&str| Column { name: name.to_string(), kind: Kind::Text };
+        let mut writer = TableWriter::create(path, COLUMNS.iter().map(column).collect(), table_file::Format::Parquet)?;
+        for n in 0..lines {
+            writer.add(values(n).map(Some).to_vec())?;
+        }
+        return Ok(writer.finish()?);
+    }
+    let file = BufWriter::new(File::create(path)?);
+    let mut text: Box<dyn Write> = if form == "gz" { Box::new(GzEncoder::new(file, Compression::default())) } else { Box::new(file) };
+    writeln!(text, "{}", COLUMNS.join(","))?;
+    for n in 0..lines {
+        writeln!(text, "{}", values(n).join(","))?;
+    }
+    Ok(text.flush()?)
+}
