@@ -46,6 +46,9 @@ impl World {
         check::before_action(self, action, now);
         let mut later = Vec::new();
         let outcome = self.kube.apply(action, now, &mut later);
+        if outcome.is_ok() {
+            check::after_action(self, action, operator, now);
+        }
         let fault = outcome.as_ref().err().map_or_else(String::new, |fault| format!(": {fault}"));
         self.say(&format!("op{operator} {}{fault}", described(action)));
         self.settle(now, later);

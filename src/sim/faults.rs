@@ -30,7 +30,8 @@ impl Level {
         }
     }
 
-    fn trouble_every(self) -> Option<Millis> {
+    /// How far apart troubles are, on average.
+    pub(super) fn trouble_every(self) -> Option<Millis> {
         match self {
             Level::None => None,
             Level::Calm => Some(Millis::from_hours(24)),
@@ -190,7 +191,7 @@ impl Faults {
             3 => Trouble::Stale(chance.span(Millis::from_secs(2), Millis::from_secs(60))),
             4 => Trouble::QueuesDenied(minutes(chance, 2, 30)),
             5 => Trouble::Throttled(minutes(chance, 1, 5)),
-            6 => Trouble::ClockJumps(chance.span(Millis::from_secs(-45), Millis::from_secs(45))),
+            6 => Trouble::ClockJumps(chance.span(Millis::from_mins(-4), Millis::from_mins(4))),
             7 | 8 => Trouble::Crash,
             9 => Trouble::SecondOperator(minutes(chance, 1, 10)),
             10 => Trouble::UnreadableClaim(minutes(chance, 2, 25)),

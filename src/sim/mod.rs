@@ -18,6 +18,7 @@ pub mod bill;
 pub mod chance;
 pub mod check;
 mod constraints;
+mod cutting;
 pub mod ec2;
 mod effects;
 pub mod faults;

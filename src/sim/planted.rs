@@ -62,10 +62,14 @@ pub enum PlantedBug {
     OrphansSwept,
     /// Join timeouts, and since when nodes are unwell, are taken by a clock that is four minutes ahead.
     OwnClockBelieved,
+    /// Since when nodes are unwell is taken from a clock that is four minutes behind: that of a kubelet, or of the leader before.
+    AnothersClockBelieved,
     /// Gates are lifted as soon as pods are bound, before there is a machine.
     LiftedEarly,
     /// What owners write on their pods is believed.
     MarksBelieved,
+    /// However many machines fail at once, all of them are given up.
+    BreakerLifted,
     /// A machine whose Node is doubtful has no Node.
     TwinsTakenForGone,
     /// What is decided depends on how many plans were made before.
@@ -119,7 +123,7 @@ impl PlantedBug {
             }
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
             PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
-            PlantedBug::TwinsTakenForGone => &[EndsWereSeen],
+            PlantedBug::TwinsTakenForGone | PlantedBug::BreakerLifted | PlantedBug::AnothersClockBelieved => &[EndsWereSeen],
         }
     }
 
@@ -137,7 +141,7 @@ impl PlantedBug {
     pub fn planner(self) -> Planner {
         Arc::new(move |settings: &Settings, world: &Snapshot, now: Timestamp| {
             let mut seen = world.clone();
-            self.falsify(&mut seen);
+            self.falsify(&mut seen, now);
             let mut planned = plan(settings, &seen, now);
             self.spoil(&mut planned, world, now);
             planned
@@ -145,7 +149,7 @@ impl PlantedBug {
     }
 
     /// What the operator believes to see.
-    fn falsify(self, world: &mut Snapshot) {
+    fn falsify(self, world: &mut Snapshot, now: Timestamp) {
         match self {
             PlantedBug::NeedsIgnored => {
                 for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
@@ -164,6 +168,9 @@ impl PlantedBug {
                 }
             }
             PlantedBug::MarksBelieved => believe_marks(world),
+            PlantedBug::BreakerLifted => {
+                world.pools.values_mut().for_each(|pool| pool.ends_allowed_until = Some(now + Millis::from_hours(1)));
+            }
             PlantedBug::TwinsTakenForGone => world.doubtful_nodes = BTreeMap::new().into(),
             PlantedBug::ZonesIgnored => {
                 for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
@@ -208,6 +215,7 @@ impl PlantedBug {
                 world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4));
                 world.first_sights.shift(Millis::from_mins(-4));
             }
+            PlantedBug::AnothersClockBelieved => world.first_sights.shift(Millis::from_mins(-4)),
             _ => {}
         }
     }

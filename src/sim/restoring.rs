@@ -12,7 +12,7 @@ use super::ec2::Later;
 use super::faults::{Level, Trouble};
 use super::market::CapacityMarket;
 use super::world::{CLUSTER, Event, World};
-use crate::core::fleet::{Claim, ClaimStatus, Instance, UnreadableClaim, tags};
+use crate::core::fleet::{Claim, ClaimStatus, Instance, Ownership, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::plan::claims::adoption::{AdoptedPrices, Allowed, Ours, Proposal, propose};
 use crate::core::snapshot::Lane;
@@ -51,8 +51,14 @@ impl World {
     pub(super) fn somebody_adopts(&mut self, looks: u32, now: Timestamp, later: &mut Later) {
         let regions: Vec<Region> = self.market.regions().to_vec();
         let machines: Vec<Instance> = regions.iter().flat_map(|region| self.ec2.describe(region, now)).collect();
+        // What is left alone for now, because another claim has its name, is closed once it has ended: they come again for it.
+        let mut left = false;
         for machine in machines {
-            let Some(Proposal::Adopt { name, spec, .. }) = self.proposed(&machine) else { continue };
+            let Some(Proposal::Adopt { name, spec, .. }) = self.proposed(&machine) else {
+                let ours = machine.is_alive() && machine.ownership(&self.kube.uid) == Ownership::Ours;
+                left |= ours && !self.kube.claims.values().any(|c| machine.claim_uid() == Some(c.object.uid.as_str()));
+                continue;
+            };
             self.say(&format!("somebody adopts {} as {name}", machine.id));
             let (uid, books) = (self.kube.claim_uid(), spec.books.clone());
             let (version, created_at, deleting, status) = (0, Timestamp(now.0 / 1_000 * 1_000), false, ClaimStatus::default());
@@ -68,8 +74,8 @@ impl World {
                 &[(tags::CLUSTER_UID, &self.kube.uid), (tags::CLAIM_UID, uid.as_str()), (tags::BOOKS, books.as_str())],
             );
         }
-        if looks > 1 {
-            later.push((now + Millis::from_mins(4), Event::Adopts(looks - 1)));
+        if looks > 1 || left {
+            later.push((now + Millis::from_mins(4), Event::Adopts(looks.saturating_sub(1).max(1))));
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::account::Account;
 use super::chance::Chance;
 use super::check::Checks;
+use super::cutting::Cuts;
 use super::ec2::{Ec2, Later, TAKEN_BACK};
 use super::faults::{Faults, Trouble};
 use super::forging::Forgers;
@@ -107,6 +108,10 @@ pub enum Event {
     NodeForged,
     /// Somebody finds it and takes it away.
     ForgedNodeGoes(NodeName),
+    /// The kubelets of a region can no longer reach the API server.
+    KubeletsCutOff,
+    /// They can again.
+    KubeletsBack,
 }
 
 /// Postgres, as far as the operator can tell.
@@ -147,6 +152,7 @@ pub struct World {
     people: People,
     pub(super) maintenance: Maintenance,
     pub(super) turnover: Turnover,
+    pub(super) cuts: Cuts,
     of_notices: Chance,
     of_warnings: Chance,
     of_words: Chance,
@@ -179,6 +185,7 @@ impl World {
             ledger: SimLedger::default(),
             catalog: Arc::new(Catalog::snapshot()),
             forgers: Forgers::new(seed, faults.level()),
+            cuts: Cuts::new(seed, faults.level()),
             faults,
             history: History::new(epoch, loud),
             checks: Checks::default(),
@@ -207,6 +214,9 @@ impl World {
         }
         if let Some(at) = super::restoring::first(seed, world.faults.level(), epoch) {
             world.put(at, Event::BackupRestored);
+        }
+        if let Some(at) = world.cuts.next(epoch) {
+            world.put(at, Event::KubeletsCutOff);
         }
         let at = world.maintenance.next(epoch);
         world.put(at, Event::EventScheduled);
@@ -335,7 +345,10 @@ impl World {
             }
             Event::Joins(id) => {
                 if let Some(machine) = self.ec2.machines.get(&id).cloned() {
-                    self.kube.joins(&machine, &self.catalog);
+                    if let Some(until) = self.kube.cut_until(&machine.instance.capacity.region, now) {
+                        return later.push((until + Millis::from_secs(5), Event::Joins(id)));
+                    }
+                    self.kube.joins(&machine, &self.catalog, now);
                     self.say(&format!("{id} joins: {:?}", machine.boot));
                 }
             }
@@ -344,7 +357,7 @@ impl World {
                 self.ec2.end(&id, TAKEN_BACK, now, later);
             }
             Event::MachineGone(id) => self.kube.machine_gone(&id, now, later),
-            Event::NodeSilent(name) => self.kube.node_silent(&name),
+            Event::NodeSilent(name) => self.kube.node_silent(&name, now),
             Event::Reconciles(owner) => self.kube.reconcile(&owner, now, later),
             Event::Schedules(uid) => self.kube.schedule(&uid, now, later),
             Event::PodStarts(uid) => self.kube.starts(&uid, now, later),
@@ -381,6 +394,8 @@ impl World {
             Event::Adopts(looks) => self.somebody_adopts(looks, now, later),
             Event::NodeForged => self.somebody_forges_a_node(now, later),
             Event::ForgedNodeGoes(name) => self.kube.take_node(&name),
+            Event::KubeletsCutOff => self.kubelets_are_cut_off(now, later),
+            Event::KubeletsBack => self.kube.heard_again(now, later),
         }
     }
 
@@ -530,7 +545,12 @@ impl World {
                     later.push((now + span, Event::Readable(name)));
                 }
             }
-            Trouble::ClockJumps(_) | Trouble::Crash | Trouble::SecondOperator(_) | Trouble::EmptyApiServer(_) => {
+            Trouble::SecondOperator(span) => {
+                super::check::two_lead_until(&mut self.checks, now + span);
+                self.troubles.push(trouble);
+                self.stirred.notify_one();
+            }
+            Trouble::ClockJumps(_) | Trouble::Crash | Trouble::EmptyApiServer(_) => {
                 self.troubles.push(trouble);
                 self.stirred.notify_one();
             }

@@ -289,6 +289,13 @@ impl Claim {
         let mark = self.status.interruption.as_ref().filter(|_| self.interrupted())?;
         Some(mark.noticed_at + TAKEN_FOR).filter(|until| *until > now)
     }
+    /// When it was given up for what was only seen of its machine, as is written down by the clock of whoever led then.
+    pub fn given_up_at(&self) -> Option<Timestamp> {
+        let seen = |trigger: Trigger| trigger == Trigger::InstanceLost || (trigger.is_of_the_node() && trigger != Trigger::Cordoned);
+        let left = self.status.moving.as_ref().filter(|mark| seen(mark.trigger)).map(|mark| mark.decided_at);
+        let ended = || self.status.terminate_asked.as_deref().filter(|(_, _, trigger)| seen(*trigger)).map(|(at, _, _)| *at);
+        left.or_else(ended)
+    }
     /// EC2 said it will take the machine (a rebalance recommendation does not say that).
     pub fn interrupted(&self) -> bool {
         self.status.interruption.as_ref().is_some_and(|i| i.kind == NoticeKind::Interruption)

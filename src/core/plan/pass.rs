@@ -174,6 +174,16 @@ impl<'a> Pass<'a> {
         true
     }
 
+    /// The time by EC2's clock, as far as it is known: by it goes what others wrote down, such as starts of pods and hours of the day. Ours may be wrong.
+    pub(super) fn now_by_ec2(&self) -> Timestamp {
+        self.now + self.world.ec2_ahead.unwrap_or(Millis::ZERO)
+    }
+
+    /// What is `at` by EC2's clock, by ours.
+    pub(super) fn by_our_clock(&self, at: Timestamp) -> Timestamp {
+        at - self.world.ec2_ahead.unwrap_or(Millis::ZERO)
+    }
+
     /// Asks for a pass at `at` even if nothing changes.
     pub(super) fn wake(&mut self, at: Timestamp) {
         if at > self.now {

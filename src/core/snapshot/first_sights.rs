@@ -1,4 +1,5 @@
-//! When this leader first saw what it does not wait for without end: nodes that are unwell, machines that have not joined, pods that do not run.
+//! When this leader first saw what it does not wait for without end: nodes that are unwell, machines that have not joined, pods that do not run; and
+//! which machines were given up, whoever led then.
 //!
 //! Decides: from which reading of its own clock such a span is counted. What others wrote down as "since" (a kubelet, the API server, the leader
 //! before) is of another clock, and two clocks give no span. So a new leader begins each of them again.
@@ -6,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::memory::ENDS_KEPT;
 use crate::core::fleet::{Claim, Unhealthy};
 use crate::core::units::ids::{ClaimName, Uid};
 use crate::core::units::time::{Millis, Timestamp};
@@ -20,6 +22,10 @@ pub struct Joining {
     pub inherited: bool,
 }
 
+/// A machine that was given up longer ago than this, by the clock of whoever did, is no news: longer than ends are counted together, by as much as two
+/// clocks may be apart.
+const GIVEN_UP_LATELY: Millis = Millis::from_mins(15);
+
 /// All first sights of one leader.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FirstSights {
@@ -28,6 +34,8 @@ pub struct FirstSights {
     joining: BTreeMap<ClaimName, Joining>,
     /// Whether a node has it, and when it was first seen so.
     stuck: BTreeMap<Uid, (bool, Timestamp)>,
+    /// By the claim's uid: the claim is soon gone, and a leader that ends has not always kept what it counted.
+    given_up: BTreeMap<Uid, Timestamp>,
 }
 
 impl FirstSights {
@@ -39,6 +47,11 @@ impl FirstSights {
                 let before = self.unwell.get(&claim.name).filter(|(known, _)| *known == **mark).map(|(_, at)| *at);
                 after.unwell.insert(claim.name.clone(), ((**mark).clone(), before.unwrap_or(now)));
             }
+            if let Some(written) = claim.given_up_at() {
+                let lately = || (now.since(written) < GIVEN_UP_LATELY).then_some(now);
+                let first = self.given_up.get(&claim.uid).copied().or_else(lately);
+                after.given_up.extend(first.map(|at| (claim.uid.clone(), at)));
+            }
             if claim.status.node_ready_at.is_none() && claim.status.instance.is_some() {
                 let joining = Joining { since: now, inherited: !self.begun };
                 after.joining.insert(claim.name.clone(), self.joining.get(&claim.name).copied().unwrap_or(joining));
@@ -48,6 +61,9 @@ impl FirstSights {
             let bound = pod.node.is_some();
             let before = self.stuck.get(uid).filter(|(was_bound, _)| *was_bound == bound).map(|(_, at)| *at);
             after.stuck.insert(uid.clone(), (bound, before.unwrap_or(now)));
+        }
+        for (uid, at) in self.given_up.iter().filter(|(_, at)| now.since(**at) < ENDS_KEPT) {
+            after.given_up.entry(uid.clone()).or_insert(*at);
         }
         (after != *self).then_some(after)
     }
@@ -69,9 +85,14 @@ impl FirstSights {
         (*bound == pod.node.is_some()).then_some(*at)
     }
 
+    /// When machines were given up for what was only seen of them, as this leader has seen it.
+    pub fn given_up(&self) -> impl Iterator<Item = Timestamp> {
+        self.given_up.values().copied()
+    }
+
     /// The clock they were read from has jumped by so much: every span stays what it was.
     pub fn shift(&mut self, by: Millis) {
         let times = self.unwell.values_mut().map(|(_, at)| at).chain(self.joining.values_mut().map(|j| &mut j.since));
-        times.chain(self.stuck.values_mut().map(|(_, at)| at)).for_each(|at| *at = *at + by);
+        times.chain(self.stuck.values_mut().map(|(_, at)| at)).chain(self.given_up.values_mut()).for_each(|at| *at = *at + by);
     }
 }

@@ -160,13 +160,15 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             None => self.look_at_shop(region).await?,
         };
         let began = self.clock.now();
-        let since = shop.asks_from(self.prices_needed_since(region, began));
+        let ahead = self.cloud.ahead();
+        let since = shop.asks_from(self.prices_needed_since(region, asked_at(began, [ahead, None])));
         let quotes = self.ask("spot-prices", self.cloud.spot_quotes(region, &shop.types, since)).await?;
+        let asked_at = asked_at(began, [ahead, self.cloud.ahead()]);
         let mut state = self.state();
         if let Some(shop) = state.shops.get_mut(region) {
-            shop.was_priced(since, began);
+            shop.was_priced(since, asked_at);
         }
-        learn_prices(&mut state.market, &quotes, began);
+        learn_prices(&mut state.market, &quotes, asked_at);
         if state.closed_regions.remove(region).is_some() {
             info!(%region, "the region is usable again");
         }
@@ -221,6 +223,12 @@ fn prices_needed_since(view: &ClusterView, region: &Region, now: Timestamp) -> T
     }
     let launched = view.claims.values().filter(|c| c.spec.capacity.region == *region).filter_map(|c| c.status.launched_at).min();
     launched.map_or(now, |at| (at - Millis::from_mins(1)).max(now - LOOKS_BACK))
+}
+
+/// When EC2 was asked, by its own clock, and no later: machines are launched and prices change by it, and a price that changed after the answer must not
+/// be thought unchanged. Whole seconds are all that is known of it, and a jump of our clock may be known only with the answer.
+fn asked_at(began: Timestamp, ahead: [Option<Millis>; 2]) -> Timestamp {
+    began + ahead.into_iter().flatten().min().unwrap_or(Millis::ZERO) - Millis::from_secs(2)
 }
 
 /// Keeps the changes of each pool.
@@ -331,6 +339,21 @@ mod tests {
             price_per_hour: MicroUsdPerHour(10_240_000),
             effective_from: Timestamp(0),
             source: PriceSource::SpotPriceHistory,
+        }
+    }
+
+    /// A machine that was launched after the answer, at a price that has changed since, would cost what it does not.
+    #[test]
+    fn a_price_is_known_up_to_when_ec2_was_asked_by_its_own_clock() {
+        let (pool, launched) = (quote(Some("use1-az4"), CapacityType::Spot), Timestamp(0) + Millis::from_mins(60));
+        let (before, ahead) = (launched - Millis::from_secs(30), Millis::from_mins(-4));
+        for known in [[Some(ahead), Some(ahead)], [Some(Millis::ZERO), Some(ahead)], [None, Some(ahead)], [Some(ahead), Some(Millis::ZERO)]]
+        {
+            let mut market = Market::default();
+            learn_prices(&mut market, std::slice::from_ref(&pool), asked_at(before - ahead, known));
+            let past = market.past_prices.values().next().unwrap();
+            assert_eq!(past.at(launched), None, "{known:?}");
+            assert_eq!(past.at(launched - Millis::from_mins(1)), Some(pool.price_per_hour), "{known:?}");
         }
     }
 

@@ -15,7 +15,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::{Pod, PodIdentity, PodPhase};
 
 /// By so much the span to join may be misjudged: EC2 says whole seconds.
-const JOIN_TOLERANCE: Millis = Millis::from_secs(20);
+pub(super) const JOIN_TOLERANCE: Millis = Millis::from_secs(20);
 
 /// Another operator removed the claim while this call was under way: what comes of it is swept.
 pub(super) fn removed_lately(world: &World, claim: &ClaimName, now: Timestamp) -> bool {
@@ -77,12 +77,13 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
         // By the true clock: what the operator's own says is no reason.
         // Of two Nodes that pass for one machine neither may be used.
         Trigger::NeverJoined => {
-            (healthy && !has_a_twin(world, instance)) || now.since(machine.instance.launched_at) + JOIN_TOLERANCE < join_timeout
+            world.checks.had_joined(&claim.uid) || now.since(machine.instance.launched_at) + JOIN_TOLERANCE < join_timeout
         }
         Trigger::NoGpus => !matches!(machine.boot, Boot::WithoutGpus(_)) || age < join_timeout,
         Trigger::InterruptionNotice => machine.doomed_at.is_none() && !rebalanced(&claim),
         Trigger::Unclaimed => true,
-        // The simulated nodes are never ill but by dying with their machine.
+        Trigger::NodeNotReady => healthy && !world.checks.was_silent(&claim.uid),
+        // The simulated nodes are never ill but by dying with their machine, or by silence.
         trigger if trigger.is_of_the_node() => healthy,
         _ => working,
     };
@@ -95,18 +96,18 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
 }
 
 /// The Nodes that are this machine's, and not only say so.
-fn own_nodes<'a>(world: &'a World, instance: &'a InstanceId) -> impl Iterator<Item = &'a Node> {
+pub(super) fn own_nodes<'a>(world: &'a World, instance: &'a InstanceId) -> impl Iterator<Item = &'a Node> {
     let nodes = world.kube.nodes.values().map(|n| &n.object.node);
     nodes.filter(move |node| node.instance == *instance && !forging::is_forged(&node.name))
 }
 
 /// Somebody's Node passes for this machine, beside its own.
-fn has_a_twin(world: &World, instance: &InstanceId) -> bool {
+pub(super) fn has_a_twin(world: &World, instance: &InstanceId) -> bool {
     world.kube.nodes.values().map(|n| &n.object.node).any(|node| node.instance == *instance && forging::is_forged(&node.name))
 }
 
 /// A pod that runs on a machine.
-fn runs_on(world: &World, instance: &InstanceId) -> Option<String> {
+pub(super) fn runs_on(world: &World, instance: &InstanceId) -> Option<String> {
     let nodes = world.kube.nodes.values().filter(|n| n.object.node.instance == *instance && !n.object.dead);
     let names: Vec<_> = nodes.map(|n| &n.object.node.name).collect();
     let runs = |p: &&Pod| p.phase == PodPhase::Running && p.node.as_ref().is_some_and(|node| names.contains(&node));

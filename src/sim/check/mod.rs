@@ -6,6 +6,7 @@
 //! - `choice`: what must hold before a machine is left that nobody takes.
 //! - `maintenance`: what must hold on the date that EC2 had announced.
 //! - `placing`: what must hold of a binding: what the owner asks, and what the scheduler would allow.
+//! - `silence`: what must hold of machines that are given up for what is only seen of their Nodes.
 //! - `taken_back`: what must hold of a purchase after EC2 has taken a machine back.
 //! - `warnings`: what must hold of an act that rests on a rebalance recommendation.
 //! - `books`: records and rows: durable once, the same however often they are written, and worth what the bill says.
@@ -18,6 +19,7 @@ mod books;
 mod choice;
 mod maintenance;
 mod placing;
+mod silence;
 mod standing;
 mod taken_back;
 mod warnings;
@@ -25,6 +27,8 @@ mod warnings;
 pub use acts::{before_action, before_launch, before_terminate};
 pub use books::{before_forget, before_record, before_row, final_books};
 pub use maintenance::at_the_date;
+pub use silence::after_action;
+pub(in crate::sim) use silence::two_lead_until;
 pub use standing::{after_step, unsettled};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +68,12 @@ pub struct Checks {
     pub adopted: BTreeSet<Uid>,
     /// A backup was restored.
     pub restored: bool,
+    /// What was true of each machine when its end was first written down, by the uid of its claim.
+    ends_asked: BTreeMap<Uid, silence::Truth>,
+    /// When machines were given up lately that were only silent, with work on them, and by which operator.
+    given_up: Vec<(Timestamp, u32)>,
+    /// Until when two operators may each believe to lead.
+    two_lead_until: Option<Timestamp>,
     /// Pods that were to be let go.
     let_go: BTreeSet<Uid>,
 }

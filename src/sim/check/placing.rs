@@ -219,7 +219,9 @@ fn exceeds(world: &World, (pod, claim): (&SimPod, &Claim), spread: &Others, here
     // EC2 may have announced the end of its machine a moment ago: then its work moves, though no claim says so yet.
     let announced = |on: &Claim| world.ec2.machine_of(&on.uid).is_some_and(|m| m.doomed_at.is_some() || m.at_risk);
     let stays = |p: &SimPod, on: &Claim| {
-        let (leaves, left) = (p.pod.let_go.is_some() || p.pod.deleting_until.is_some(), on.status.moving.is_some() || on.deleting);
+        let leaves = p.pod.let_go.is_some() || p.pod.deleting_until.is_some();
+        // One that was given up holds nobody: its pods are made again elsewhere.
+        let left = on.status.moving.is_some() || on.status.terminate_asked.is_some() || on.deleting;
         !leaves && !left && !announced(on) && spread.selects(&p.asks.labels)
     };
     let Some(place) = here.get(&spread.domain) else { return true };

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use crate::core::fleet::{Claim, ClaimsNow, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, UnreadableClaim};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;
-use crate::core::units::ids::{ClaimName, ClassName, NodeName, PoolName, Uid};
+use crate::core::units::ids::{ClaimName, ClassName, NodeName, PoolName, Region, Uid};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::Timestamp;
 use crate::ports::ClusterView;
@@ -55,6 +55,12 @@ pub struct SimNode {
     pub claim: Option<ClaimName>,
     /// Its machine is gone: nothing on it runs any more, whatever the objects say.
     pub dead: bool,
+    /// When it joined.
+    pub joined_at: Timestamp,
+    /// From when until when its kubelet cannot reach the API server, though its machine runs.
+    pub cut_off: Option<(Timestamp, Timestamp)>,
+    /// Since when it was last held silent for that, and until when if it is over.
+    pub silence: Option<(Timestamp, Option<Timestamp>)>,
 }
 
 /// How many changes there were of each kind of object, shown by a version or known to kubelets alone.
@@ -112,6 +118,8 @@ pub struct Kube {
     pub jobs: BTreeMap<String, Job>,
     /// From when until when a quota or a policy keeps every pod from being made.
     pub admits_nothing: (Timestamp, Timestamp),
+    /// The regions whose kubelets cannot reach the API server, and until when.
+    cut_regions: BTreeMap<Region, Timestamp>,
     /// What the watches show.
     pub shown: ClusterView,
     /// What changed and the watches do not show yet.

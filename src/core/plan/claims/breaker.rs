@@ -11,7 +11,7 @@
 use super::super::moving::guests;
 use super::super::pass::Pass;
 use crate::core::action::{EventKind, EventSubject};
-use crate::core::fleet::{Claim, Trigger};
+use crate::core::fleet::Claim;
 use crate::core::snapshot::memory::ENDS_KEPT;
 use crate::core::snapshot::seen;
 use crate::core::units::time::{Millis, Timestamp};
@@ -46,22 +46,14 @@ pub(in crate::core::plan) fn is_lifted(pass: &mut Pass) -> bool {
     }
 }
 
-/// Ends of the last day: as this leader counted, and as the claims say that are still there. Leaders that follow each other quickly, or two at once,
-/// have one limit, so of the two the longer list counts. Found once a pass: where many machines fail, each of them asks.
+/// Ends of the last day: as this leader counted, and as claims said that it has seen, from when it saw it. Leaders that follow each other quickly, or
+/// two at once, have one limit, so of the two the longer list counts. Found once a pass: where many machines fail, each of them asks.
 fn lately<'p>(pass: &'p Pass) -> &'p [Vec<Timestamp>; 2] {
     pass.ends_lately.get_or_init(|| {
         let within = |at: &Timestamp| pass.now.since(*at) < ENDS_KEPT;
-        let written = pass.world.claims.values().filter_map(unasked_end);
+        let written = pass.world.first_sights.given_up();
         [pass.world.unasked_ends.iter().copied().filter(within).collect(), written.filter(within).collect()]
     })
-}
-
-/// When a claim was given up for what was only seen of its machine.
-fn unasked_end(claim: &Claim) -> Option<Timestamp> {
-    let seen = |trigger: Trigger| trigger == Trigger::InstanceLost || (trigger.is_of_the_node() && trigger != Trigger::Cordoned);
-    let left = claim.status.moving.as_ref().filter(|mark| seen(mark.trigger)).map(|mark| mark.decided_at);
-    let ended = || claim.status.terminate_asked.as_deref().filter(|(_, _, trigger)| seen(*trigger)).map(|(at, _, _)| *at);
-    left.or_else(ended)
 }
 
 /// Whether `count` more machines may end now without anybody's asking: all of them or none. Counts them when they may. What ended within [`WINDOW`]

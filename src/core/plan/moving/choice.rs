@@ -72,12 +72,12 @@ impl<'a> Budgets<'a> {
         // A pool that cannot be read may have any budget.
         let Some(pool) = pass.pool_of(claim) else { return Err(Held::Budget { most: 0, until: None }) };
         let machines = self.machines.get(&pool.name).copied().unwrap_or(0);
-        let read = || disruption::allowed(&pool.disruption, reason, machines, pass.now);
+        let read = || disruption::allowed(&pool.disruption, reason, machines, pass.now_by_ec2());
         let allowed = *self.allowed.entry((&pool.name, reason)).or_insert_with(read);
         let others = self.leaving.get(&pool.name).map_or(0, |names| names.len() - usize::from(names.contains(&claim.name)));
         match allowed.machines {
             Some(most) if u64::try_from(others).unwrap_or(u64::MAX) >= most => {
-                allowed.until.into_iter().for_each(|at| pass.wake(at));
+                allowed.until.into_iter().for_each(|at| pass.wake(pass.by_our_clock(at)));
                 Err(Held::Budget { most, until: allowed.until })
             }
             _ => Ok(()),
@@ -103,7 +103,7 @@ pub(super) fn kept_by_a_pod(pass: &Pass, claim: &Claim) -> Option<Held> {
     let ours = pass.index.pods_on(&claim.name).iter().filter(|pod| !pod.finished()).map(|pod| (pod.stay(), pod.object()));
     let node = pass.index.node_on(claim.status.instance.as_ref());
     let others = node.into_iter().flat_map(|node| &node.state.others).map(|other| (other.stays, &other.pod.object));
-    let (stay, pod) = ours.chain(others).filter(|(stay, _)| stay.holds(pass.now)).max()?;
+    let (stay, pod) = ours.chain(others).filter(|(stay, _)| stay.holds(pass.now_by_ec2())).max()?;
     let until = if let Stay::Until(at) = stay { Some(at) } else { None };
     Some(Held::Pod { name: format!("{}/{}", pod.namespace, pod.name), until })
 }

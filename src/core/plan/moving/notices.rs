@@ -66,7 +66,7 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
     let known = claim.status.interruption.as_ref().map(|mark| mark.kind);
     let news = match notice.kind {
         NoticeKind::StateChange(_) | NoticeKind::Scheduled(_) | NoticeKind::ScheduleOver => false,
-        NoticeKind::Rebalance => known.is_none() && !warnings::is_old(notice.sent_at, pass.now),
+        NoticeKind::Rebalance => known.is_none() && !warnings::is_old(pass.by_our_clock(notice.sent_at), pass.now),
         NoticeKind::Interruption => known != Some(NoticeKind::Interruption),
     };
     if !news {
@@ -74,7 +74,7 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
         return;
     }
     // Whoever says a time to come gets none: two minutes from now at most.
-    let sent_at = notice.sent_at.min(pending.received_at);
+    let sent_at = pass.by_our_clock(notice.sent_at).min(pending.received_at);
     let deadline = (notice.kind == NoticeKind::Interruption).then(|| sent_at + pass.settings.notice_window);
     let mark = InterruptionMark { kind: notice.kind, noticed_at: pending.received_at, deadline, source: source_of(pending).to_owned() };
     let (lanes, records, actions) =
@@ -104,7 +104,7 @@ fn cannot_be(pass: &Pass, claim: &Claim, pending: &PendingNotice) -> Option<&'st
     }
     let looked_at = observed_at(pass, claim)?;
     let runs_on = observed_instance(pass, claim).is_some_and(|i| i.state == InstanceState::Running && i.spot_request_status.is_none());
-    let over = notice.sent_at + pass.settings.notice_window + OLD_AFTER < looked_at;
+    let over = pass.by_our_clock(notice.sent_at) + pass.settings.notice_window + OLD_AFTER < looked_at;
     (over && runs_on).then_some("its time is over and EC2 runs the machine on")
 }
 
@@ -169,7 +169,7 @@ fn read_ec2_states(pass: &mut Pass) {
         if !alive || !DOOMED_REQUEST.contains(&code.as_str()) {
             continue;
         }
-        let deadline = Some(said_at + pass.settings.notice_window);
+        let deadline = Some(pass.by_our_clock(said_at) + pass.settings.notice_window);
         let mark = InterruptionMark { kind: NoticeKind::Interruption, noticed_at: pass.now, deadline, source: "ec2-state".to_owned() };
         let (lanes, records, actions) = doom(pass, claim, mark);
         pass.step(lanes, records, actions);

@@ -80,7 +80,7 @@ fn due<'a>(pass: &Pass<'a>) -> Vec<Due<'a>> {
         let claim = machine.claim;
         let Some(pool) = pass.world.pools.get(&claim.spec.node_pool).filter(|pool| !pool.deleting) else { continue };
         let (Some(launched), Some(ready)) = (claim.status.launched_at, claim.status.node_ready_at) else { continue };
-        let expired = pool.expire_after.filter(|after| pass.now >= launched + *after);
+        let expired = pool.expire_after.filter(|after| pass.now_by_ec2() >= launched + *after);
         let mut drift = || {
             let class = pass.world.classes.get(&claim.spec.node_class);
             let why = drift_of(claim, pool, class, &pass.world.catalog, &mut patterns)?;

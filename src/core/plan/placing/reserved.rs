@@ -38,7 +38,7 @@ pub(in crate::core::plan) fn is_ending(pass: &mut Pass, claim: &Claim) -> bool {
     match reservation.ends_at {
         _ if !reservation.active => true,
         Some(end) => {
-            let leave_at = end - LEAVE_BEFORE_END;
+            let leave_at = pass.by_our_clock(end - LEAVE_BEFORE_END);
             pass.wake(leave_at);
             pass.now >= leave_at
         }

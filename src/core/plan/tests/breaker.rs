@@ -123,6 +123,27 @@ fn leaders_that_follow_each_other_have_one_limit() {
     assert_eq!(decided(&toy, Trigger::GpusLost), 2, "{:?}", toy.world.claims.values().map(|c| &c.status.moving).collect::<Vec<_>>());
 }
 
+/// A leader that ends before it has kept what it counted, and whose clock was off: the next has seen its marks, and the claims are gone when it decides.
+#[test]
+fn a_leader_counts_what_it_saw_of_the_one_before_when_its_claims_are_gone() {
+    for off in [Millis::from_mins(-4), Millis::ZERO, Millis::from_mins(4)] {
+        let mut toy = working(6);
+        toy.world.nodes.values_mut().for_each(|node| node.ready = false);
+        while decided(&toy, Trigger::NodeNotReady) < 2 {
+            toy.run(1);
+        }
+        for asked in toy.world.claims.values_mut().filter_map(|claim| claim.status.terminate_asked.as_mut()) {
+            asked.0 = asked.0 + off;
+        }
+        toy.world.memory.unasked_ends.clear();
+        toy.another_leads();
+        toy.run(500);
+        assert_eq!((decided(&toy, Trigger::NodeNotReady), toy.held_ends), (2, 4), "{off}");
+        toy.run(1_500);
+        assert_eq!((decided(&toy, Trigger::NodeNotReady), toy.held_ends), (2, 4), "{off}: they were unwell when the limit was used up");
+    }
+}
+
 /// The claims of machines that were ended are soon gone: what the leader before counted is kept beside what it learnt of the market.
 #[test]
 fn ends_are_counted_on_by_what_the_leader_before_kept() {

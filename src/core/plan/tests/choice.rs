@@ -206,3 +206,21 @@ fn a_machine_whose_successor_was_taken_by_other_work_gets_another_and_holds_back
     let stayed: Vec<_> = first.iter().filter(|pod| toy.world.pods.contains_key(*pod)).collect();
     assert_eq!(stayed, Vec::<&Uid>::new(), "both moved");
 }
+
+/// A machine's launch is said by EC2's clock and a pod's start by the kubelet's: neither is older for ours being ahead.
+#[test]
+fn nothing_is_older_for_our_clock_having_jumped_ahead() {
+    let jump = Millis::from_mins(4);
+    for (known, left) in [(None, 1), (Some(Millis::ZERO - jump), 0)] {
+        for (after, said) in [(400, None), (60, Some(DoNotDisrupt::For(Millis::from_secs(400))))] {
+            let mut toy = fleet(1);
+            let pod = pod(&toy);
+            said.into_iter().for_each(|said| keep(&mut toy, &pod, said));
+            (toy.now, toy.world.ec2_ahead) = (toy.now + jump, known);
+            expire(&mut toy, Millis::from_secs(after));
+            toy.run(50);
+            let moves = leaving(&toy) + usize::from(!toy.world.pods.contains_key(&pod));
+            assert_eq!(moves.min(1), left, "{known:?}: expires after {after} s, {said:?}");
+        }
+    }
+}

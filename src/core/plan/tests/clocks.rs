@@ -3,7 +3,7 @@
 use super::toy::*;
 use super::working;
 use crate::core::action::RemovalReason;
-use crate::core::fleet::{ClaimStatus, Trigger};
+use crate::core::fleet::{ClaimStatus, NoticeKind, Trigger};
 use crate::core::plan::plan;
 use crate::core::units::ids::{NodeName, Uid};
 use crate::core::units::time::Millis;
@@ -108,4 +108,20 @@ fn before_anything_was_seen_no_span_is_over() {
     let planned = plan(&toy.settings, &toy.world, toy.now + Millis::from_hours(1));
     let ends = |action: &crate::core::action::Action| matches!(action, crate::core::action::Action::Terminate { .. });
     assert!(!planned.steps.iter().flat_map(|step| &step.actions).any(ends));
+}
+
+/// EC2 says when it sent a notice. Read by a clock of ours that is ahead, its two minutes would be over before it came.
+#[test]
+fn a_notice_leaves_its_two_minutes_though_our_clock_is_off() {
+    for off in OFF {
+        let mut toy = working(1);
+        let id = toy.all_instances()[0].id.clone();
+        toy.world.ec2_ahead = Some(Millis::ZERO - off);
+        toy.notify(&id, NoticeKind::Interruption);
+        toy.world.notices.iter_mut().for_each(|pending| pending.notice.sent_at = pending.notice.sent_at - off);
+        toy.run(2);
+        let deadline = toy.world.claims.values().find_map(|claim| claim.status.interruption.as_ref()?.deadline).unwrap();
+        let left = deadline.since(toy.now);
+        assert!(left > Millis::from_secs(110) && left <= Millis::from_mins(2), "{off}: {left}");
+    }
 }
