@@ -26,6 +26,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state.note_ec2_clock(self.cloud.ahead());
             let uid = self.cluster.uid();
             state.take_in(&uid, &view, now);
+            if std::mem::take(&mut state.memory_is_due) {
+                self.memory_changed.notify_one();
+            }
             state.snapshot((&self.cluster_name, &uid), view, now)
         };
         let changed = match settled.as_ref().map(|known| (known.changed(&snapshot, now), known.wake_at)) {

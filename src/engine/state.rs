@@ -159,6 +159,8 @@ pub struct State {
     pub(super) sighted: Option<[Mark; 2]>,
     /// When this leader recently terminated machines that nobody had asked to terminate.
     pub unasked_ends: Vec<Timestamp>,
+    /// The memory holds something that must outlive this process.
+    pub memory_is_due: bool,
     /// Machines that the breaker keeps, as of the last plan.
     pub held_ends: u64,
     /// How far EC2's clock is ahead of ours.
@@ -305,7 +307,20 @@ impl State {
         self.look_at_pods(view, now);
         self.give_back_notices(cluster_uid, now);
         self.unasked_ends.retain(|at| now.since(*at) < ENDS_KEPT);
+        self.count_on_what_was_seen();
         self.refused_replacements.retain(|uid, _| view.pods.contains_key(uid));
+    }
+
+    /// A leader that ended before it kept what it had counted: what its claims showed is kept in its place, for the leaders after this one, which may not
+    /// see them any more.
+    fn count_on_what_was_seen(&mut self) {
+        let mut seen: Vec<Timestamp> = self.first_sights.given_up().collect();
+        if self.leading && seen.len() > self.unasked_ends.len() {
+            seen.sort_unstable();
+            self.memory.unasked_ends = seen.clone();
+            self.unasked_ends = seen;
+            self.memory_is_due = true;
+        }
     }
 
     /// Forgets messages about machines of another cluster, which are never acknowledged.
@@ -550,5 +565,29 @@ mod tests {
         let seen = ClusterView { versions: BTreeMap::from([(lane, 7)]).into(), ..ClusterView::default() };
         state.take_in("uid", &seen, Timestamp(20));
         assert!(state.pending_binds.is_empty());
+    }
+
+    /// A leader ended within the second in which it gave two machines up, and the next one saw their claims: the third one sees neither.
+    #[test]
+    fn what_a_leader_saw_of_the_one_before_is_kept_for_the_next() {
+        use crate::core::plan::tests::toy::*;
+        use crate::core::workload::need::WorkloadKind;
+        let mut toy = Toy::new();
+        toy.add_pod(deployment(), WorkloadKind::Inference);
+        toy.run(150);
+        toy.world.nodes.values_mut().for_each(|node| node.ready = false);
+        while toy.world.claims.values().all(|claim| claim.given_up_at().is_none()) {
+            toy.run(1);
+        }
+        let view = ClusterView { claims: toy.world.claims.clone(), ..ClusterView::default() };
+        for leading in [false, true] {
+            let mut state = State { leading, ..State::default() };
+            state.take_in("toy-uid", &view, toy.now);
+            let kept = (state.memory.unasked_ends.len(), state.unasked_ends.len(), state.memory_is_due);
+            assert_eq!(kept, if leading { (1, 1, true) } else { (0, 0, false) });
+            state.memory_is_due = false;
+            state.take_in("toy-uid", &view, toy.now);
+            assert!(!state.memory_is_due, "once");
+        }
     }
 }

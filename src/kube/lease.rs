@@ -123,7 +123,9 @@ impl Candidacy {
         let release = LeaseSettings { namespace: namespace.to_owned(), ..cluster.clone() };
         let outer = Candidacy::start(client.clone(), release, Arc::clone(&clock));
         let within = outer.leading();
-        Candidacy { outer: Some(Box::new(outer)), ..Candidacy::run_for(client, cluster, clock, Some(within)) }
+        let mut candidacy = Candidacy::run_for(client, cluster, clock, Some(within));
+        candidacy.outer = Some(Box::new(outer));
+        candidacy
     }
 
     /// Runs for one Lease until released.
@@ -172,10 +174,12 @@ impl Drop for Candidacy {
 
 /// Waits until what is received changes; for ever if nothing is.
 async fn changed(within: &mut Option<watch::Receiver<bool>>) {
-    match within {
-        Some(within) if within.changed().await.is_ok() => {}
-        _ => std::future::pending().await,
+    if let Some(within) = within
+        && within.changed().await.is_ok()
+    {
+        return;
     }
+    std::future::pending().await
 }
 
 struct Candidate {
