@@ -17,6 +17,8 @@ use crate::ports::{Clock, Cloud, Cluster, ClusterError, Ledger};
 const BURST: Duration = Duration::from_millis(500);
 /// Reading the memory at the start is retried this soon.
 const READ_RETRY: Duration = Duration::from_secs(1);
+/// Writing it is retried this soon: cool-downs and what the breaker counted are of the next leader's use within seconds.
+const WRITE_RETRY: Duration = Duration::from_secs(2);
 /// Quotes of one write.
 const QUOTES_AT_ONCE: usize = 2_000;
 
@@ -46,7 +48,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 }
                 match self.cluster.keep_market_memory(&text).await {
                     Ok(()) => kept = text,
-                    Err(error) => warn!("the market memory could not be saved, it would be lost with this process: {error}"),
+                    Err(error) => {
+                        warn!("the market memory could not be saved, it would be lost with this process: {error}");
+                        tokio::time::sleep(WRITE_RETRY).await;
+                        self.memory_changed.notify_one();
+                    }
                 }
             }
         }
