@@ -79,9 +79,6 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             match text.as_deref().map(|text| MarketMemory::from_text(text, now)) {
                 Some(Ok(memory)) => {
                     info!(pools = memory.capacities().count(), "the market memory has been read");
-                    if memory.unasked_ends.len() > state.unasked_ends.len() {
-                        state.unasked_ends.clone_from(&memory.unasked_ends);
-                    }
                     state.memory = memory.into();
                 }
                 Some(Err(fault)) => warn!("{fault}"),

@@ -15,7 +15,7 @@ use crate::core::market::{Capacity, Market, PastPrices};
 use crate::core::placement::Learnt;
 use crate::core::plan::placing::budget;
 use crate::core::record::{LedgerRecord, OUTBOX_BOUND, OUTBOX_CLOSED, Reported};
-use crate::core::snapshot::first_sights::FirstSights;
+use crate::core::snapshot::first_sights::{FirstSights, GIVEN_UP_LATELY};
 use crate::core::snapshot::memory::{ENDS_KEPT, MarketMemory};
 use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
@@ -307,18 +307,24 @@ impl State {
         self.look_at_pods(view, now);
         self.give_back_notices(cluster_uid, now);
         self.unasked_ends.retain(|at| now.since(*at) < ENDS_KEPT);
-        self.count_on_what_was_seen();
+        self.count_on_what_was_seen(now);
         self.refused_replacements.retain(|uid, _| view.pods.contains_key(uid));
     }
 
-    /// A leader that ended before it kept what it had counted: what its claims showed is kept in its place, for the leaders after this one, which may not
-    /// see them any more.
-    fn count_on_what_was_seen(&mut self) {
-        let mut seen: Vec<Timestamp> = self.first_sights.given_up().collect();
-        if self.leading && seen.len() > self.unasked_ends.len() {
+    /// Counts on from what the leader before kept, whichever comes first, the memory or the lead. One that ended before it kept what it had counted: what its
+    /// claims showed is kept in its place, for the leaders after this one, which may not see them any more.
+    fn count_on_what_was_seen(&mut self, now: Timestamp) {
+        if self.leading && self.memory.unasked_ends.len() > self.unasked_ends.len() {
+            self.unasked_ends.clone_from(&self.memory.unasked_ends);
+        }
+        // What ended before that is counted already.
+        let lately = |at: &Timestamp| now.since(*at) < GIVEN_UP_LATELY;
+        let mut seen: Vec<Timestamp> = self.first_sights.given_up().filter(lately).collect();
+        if self.leading && seen.len() > self.unasked_ends.iter().filter(|at| lately(at)).count() {
             seen.sort_unstable();
-            self.memory.unasked_ends = seen.clone();
-            self.unasked_ends = seen;
+            self.unasked_ends.retain(|at| !lately(at));
+            self.unasked_ends.extend(seen);
+            self.memory.unasked_ends = self.unasked_ends.clone();
             self.memory_is_due = true;
         }
     }
@@ -581,10 +587,11 @@ mod tests {
         }
         let view = ClusterView { claims: toy.world.claims.clone(), ..ClusterView::default() };
         for leading in [false, true] {
-            let mut state = State { leading, ..State::default() };
+            // Two that ended long before are no part of it.
+            let mut state = State { leading, unasked_ends: vec![toy.now - Millis::from_hours(12); 2], ..State::default() };
             state.take_in("toy-uid", &view, toy.now);
             let kept = (state.memory.unasked_ends.len(), state.unasked_ends.len(), state.memory_is_due);
-            assert_eq!(kept, if leading { (1, 1, true) } else { (0, 0, false) });
+            assert_eq!(kept, if leading { (3, 3, true) } else { (0, 2, false) });
             state.memory_is_due = false;
             state.take_in("toy-uid", &view, toy.now);
             assert!(!state.memory_is_due, "once");

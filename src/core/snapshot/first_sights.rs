@@ -24,7 +24,7 @@ pub struct Joining {
 
 /// A machine that was given up longer ago than this, by the clock of whoever did, is no news: longer than ends are counted together, by as much as two
 /// clocks may be apart.
-const GIVEN_UP_LATELY: Millis = Millis::from_mins(15);
+pub const GIVEN_UP_LATELY: Millis = Millis::from_mins(15);
 
 /// All first sights of one leader.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
