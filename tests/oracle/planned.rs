@@ -70,9 +70,9 @@ pub fn class_of(class: &Class, zone_names: &BTreeMap<ZoneId, String>) -> NodeCla
             .map(|(k, v)| (k.to_owned(), v.to_owned())),
     );
     NodeClass {
-        zones: here.map(|(_, zone)| (ZoneId::from(*zone), format!("subnet-{zone}"))).collect(),
+        zones: here.clone().map(|(_, zone)| (ZoneId::from(*zone), format!("subnet-{zone}"))).collect(),
         launch_template: Some((format!("lowtide-{}", class.region), "1".to_owned())),
-        subnets: Vec::new(),
+        subnets: here.map(|(_, zone)| format!("subnet-{zone}")).collect(),
         problem: None,
         interruption_queue: Some("q".to_owned()),
         tags: BTreeMap::new(),
