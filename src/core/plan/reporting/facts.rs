@@ -209,6 +209,10 @@ fn occupancies(pass: &mut Pass, claim: &Claim) {
                 occupants.push(Occupant { ready_at: occupant.ready_at.or(ready_since), ..occupant.clone() });
             }
             None => occupants.push(Occupant { to: Some(ended.unwrap_or(pass.now).max(occupant.from)), ..occupant.clone() }),
+            // The node of a machine that has ended shows its pods as running for a while: one that is no longer written down would count as new.
+            Some(_) if here.iter().any(|pod| pod.identity.uid == occupant.pod.uid && pod.phase == PodPhase::Running) => {
+                occupants.push(occupant.clone());
+            }
             Some(to) => records.push(closed(claim, occupant, to)),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::toy::*;
+use super::working;
 use crate::core::fleet::NoticeKind;
 use crate::core::market::reservation::{CapacityReservation, NamedReservation, SeenReservations};
 use crate::core::market::{CapacityType, PastPrices};
@@ -12,6 +13,7 @@ use crate::core::units::Mebibytes;
 use crate::core::units::ids::ReservationId;
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::Millis;
+use crate::core::workload::Pod;
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::sharing::Sharing;
 
@@ -160,4 +162,32 @@ fn hours_that_begin_after_a_reservation_has_ended_cost_what_on_demand_does() {
     assert_eq!(hours(&mut toy), [7, 7, ON_DEMAND], "the hour in which it ended is paid as it began");
     toy.world.classes.values_mut().for_each(|class| class.reservations.clear());
     assert_eq!(hours(&mut toy), [7, 7, 7], "nobody says any more what became of it");
+}
+
+/// The API server deletes the pods of a machine that has ended some time later, and their kubelet's last word stays until then.
+#[test]
+fn a_pod_that_its_machines_end_closed_is_not_opened_again_while_its_node_still_shows_it() {
+    let mut toy = working(1);
+    let (uid, shown) = toy.world.pods.iter().map(|(uid, pod)| (uid.clone(), pod.clone())).next().unwrap();
+    let ended = toy.all_instances()[0].id.clone();
+    toy.end_instance(&ended, "Server.SpotInstanceTermination");
+    let before = toy.ledger.len();
+    for _ in 0..20 {
+        // As a leader sees it that started since: the pod counts as Ready from now on, and nothing that was reported is known to be durable.
+        toy.world.recorded.clear();
+        toy.world.pods.insert(uid.clone(), Pod { ready_since: Some(toy.now), ..shown.clone() });
+        toy.run(1);
+    }
+    toy.run(60);
+    let said: Vec<LedgerRecord> = toy
+        .ledger
+        .drain(before..)
+        .filter(|record| match record {
+            LedgerRecord::OccupancyOpened(opened) => opened.pod_uid == uid,
+            LedgerRecord::OccupancyClosed(closed) => closed.pod_uid == uid,
+            _ => false,
+        })
+        .collect();
+    assert!(said.iter().all(|record| matches!(record, LedgerRecord::OccupancyClosed(_))), "{said:?}");
+    assert!(!said.is_empty(), "its end was never reported");
 }
