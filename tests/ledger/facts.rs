@@ -16,6 +16,7 @@ use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::workload::need::WorkloadKind;
 use lowtide::core::workload::{Attribution, PodIdentity, Workload};
 use lowtide::lab::postgres::PrivatePostgres;
+use lowtide::ledger::report::Report;
 use lowtide::ledger::{PgLedger, migrate};
 
 /// 2026-07-20, a Monday in the past: nothing here depends on the clock.
@@ -182,6 +183,19 @@ impl Machine {
 
 pub fn workload(name: &str) -> Workload {
     Workload { kind: "Deployment".into(), object: ObjectRef { namespace: "ml".into(), name: name.into() } }
+}
+
+/// `chat` on a machine of ours for a day at $1 an hour; on demand it costs $3.
+pub fn chat_for_a_day() -> Machine {
+    let mut machine = Machine::new("m", CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(24), EndedBy::Lowtide);
+    let pod = stay("p", "search", &machine, Millis::ZERO, Some(3_000_000));
+    machine.stays.push(Stay { workload: "chat".into(), ..pod });
+    machine
+}
+
+/// The rows of a report in words; `-` is no value.
+pub fn rows_of(report: &Report) -> Vec<String> {
+    report.rows.iter().map(|row| row.iter().map(|value| value.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// A stay over the machine's whole life but `boot`.

@@ -13,7 +13,7 @@ use lowtide::ledger::report::{By, Month, Report};
 use lowtide::ledger::{connect, report};
 use lowtide::ports::Ledger;
 
-use crate::facts::{Bench, DAY, Dice, Machine, bench, stay};
+use crate::facts::{Bench, DAY, Dice, Machine, bench, rows_of, stay};
 use crate::rules::random_machine;
 
 pub const LATER: Timestamp = Timestamp(DAY.0 + 30 * 86_400_000);
@@ -126,10 +126,8 @@ async fn the_feed_confirms_and_trues_up_and_a_second_time_changes_nothing() {
     // 2.5 h + 1.5 h at twice the price + 1.5 h that nobody confirmed.
     assert_eq!(total.trim(), "0.639100|0.502150");
     let report = reconcile(&mut connection, &"2026-07".parse::<Month>().unwrap()).await.unwrap();
-    let rows: Vec<String> =
-        report.rows.iter().map(|row| row.iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(
-        rows,
+        rows_of(&report),
         [
             "confirmed feed 3 0.228250 0.228250 0.000000",
             "price-differed feed 2 0.136950 0.273900 0.136950",

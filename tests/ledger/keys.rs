@@ -16,7 +16,7 @@ use lowtide::ledger::{connect, explain};
 use lowtide::ports::Ledger;
 use sqlx::PgConnection;
 
-use crate::facts::{Bench, DAY, Machine, bench, decision, interruption, stay};
+use crate::facts::{Bench, DAY, Machine, bench, decision, interruption, rows_of, stay};
 use crate::imports::{Folder, LATER, taken};
 
 /// A day of `chat` for search and a day for vision, at a dollar an hour; of the second day's usage half is known.
@@ -43,10 +43,6 @@ async fn two_teams(ledger: &lowtide::ledger::PgLedger, connection: &mut PgConnec
 
 fn july() -> Days {
     "2026-07".parse::<Month>().unwrap().days()
-}
-
-fn rows(report: &Report) -> Vec<String> {
-    report.rows.iter().map(|row| row.iter().map(|value| value.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// The values of one column.
@@ -77,7 +73,7 @@ async fn every_report_takes_several_keys_and_filters() {
     let savings = report::savings(&mut connection, &july(), vec![By::CapacityType, By::Team], &only(&["team=vision"])).await.unwrap();
     // The API is no machine's.
     assert_eq!(column(&savings, "capacity_type"), ["spot", "(none)", "total"]);
-    assert_eq!(column(&savings, "net_saving_usd"), ["48.000000", "0.000000", "48.000000"], "{:?}", rows(&savings));
+    assert_eq!(column(&savings, "net_saving_usd"), ["48.000000", "0.000000", "48.000000"], "{:?}", rows_of(&savings));
 
     let units = report::unit_costs(&mut connection, &july(), UsageUnit::Requests, vec![By::Team, By::Day], &[]).await.unwrap();
     assert_eq!(column(&units, "team"), ["search", "vision", "total"]);
@@ -91,7 +87,7 @@ async fn every_report_takes_several_keys_and_filters() {
     let (june, this) = ("2026-06".parse::<Month>().unwrap(), "2026-07".parse::<Month>().unwrap());
     let by_team = VarianceBy::Keys(vec![By::Team, By::Component].into());
     let variance = report::variance(&mut connection, &june, &this, by_team, &[], LATER).await.unwrap();
-    assert_eq!(column(&variance, "team"), ["vision", "search"], "{:?}", rows(&variance));
+    assert_eq!(column(&variance, "team"), ["vision", "search"], "{:?}", rows_of(&variance));
     assert_eq!(column(&variance, "component"), ["(untagged)", "(untagged)"]);
     assert_eq!(column(&variance, "difference_usd"), ["36.000000", "24.000000"]);
     assert_eq!(column(&variance, "workload_that_changed_most")[0], "ml/chat +$36.00");
@@ -142,7 +138,7 @@ async fn every_report_takes_several_keys_and_filters() {
     assert!(elsewhere.to_csv().starts_with("region,capacity_type,machines,"), "a table without rows has its header");
 
     let refusals = report::refusals(&mut connection, &july(), &[RefusalsBy::Reason, RefusalsBy::Zone], &[]).await.unwrap();
-    assert_eq!(rows(&refusals), ["cooling-down use1-az2 2 2 0.9910", "dearer use1-az1 2 2 1.0100"]);
+    assert_eq!(rows_of(&refusals), ["cooling-down use1-az2 2 2 0.9910", "dearer use1-az1 2 2 1.0100"]);
     let cooling = report::refusals(&mut connection, &july(), &[RefusalsBy::Zone], &["reason=cooling-down".parse().unwrap()]).await.unwrap();
     assert_eq!(
         cooling.sentence,

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use lowtide::core::fleet::EndedBy;
-use lowtide::core::market::CapacityType;
 use lowtide::core::units::time::Millis;
 use lowtide::ledger::import::{Check, Checks, Format, Mapping, Options, import, retract};
 use lowtide::ledger::poster::post;
@@ -12,12 +10,8 @@ use lowtide::ledger::{connect, verify};
 use lowtide::ports::Ledger;
 use sqlx::PgConnection;
 
-use crate::facts::{Bench, DAY, Machine, bench, stay};
+use crate::facts::{Bench, DAY, bench, chat_for_a_day, rows_of};
 use crate::imports::{Folder, LATER, taken};
-
-fn text(report: &Report) -> Vec<String> {
-    report.rows.iter().map(|row| row.iter().map(|value| value.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect()
-}
 
 async fn by_model(connection: &mut PgConnection, only: &[EconomicsOnly]) -> Report {
     let july = "2026-07".parse::<Month>().unwrap().days();
@@ -34,11 +28,7 @@ async fn replaced(connection: &mut PgConnection, format: Format<'_>, file: PathB
 async fn a_model_costs_what_the_bill_names_it_for_and_the_rest_is_a_share_by_tokens() {
     let Bench { url, ledger, server } = bench().await;
     let mut connection = connect(&url).await.unwrap();
-    let mut machine = Machine::new("m", CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(24), EndedBy::Lowtide);
-    let mut pod = stay("p", "search", &machine, Millis::ZERO, Some(3_000_000));
-    pod.workload = "chat".into();
-    machine.stays.push(pod);
-    ledger.write(&machine.records()).await.unwrap();
+    ledger.write(&chat_for_a_day().records()).await.unwrap();
     post(&mut connection, LATER).await.unwrap();
     let folder = Folder::new("models");
     // Of the vendor's models three hours of the day, of our own all of them.
@@ -76,7 +66,7 @@ async fn a_model_costs_what_the_bill_names_it_for_and_the_rest_is_a_share_by_tok
         "gpt-b 1 6.000000 150 3000 1800 0.04 2 3.333333333333 1.25 100 100 6.000000",
     ];
     let said = by_model(&mut connection, &[]).await;
-    assert_eq!(text(&said), named);
+    assert_eq!(rows_of(&said), named);
     assert!(
         said.sentence.ends_with(
             " $16.00 is what vendors' bills name these models for; $26.00 is a share of their endpoints' other cost by tokens, among the models that no \
@@ -94,14 +84,14 @@ async fn a_model_costs_what_the_bill_names_it_for_and_the_rest_is_a_share_by_tok
     .await
     .unwrap();
     assert_eq!(
-        text(&endpoint),
+        rows_of(&endpoint),
         ["ml/chat 10.000000 23.8 300 9000 3000 0.033333333333 1.111111111111 3.333333333333 0.833333333333 100 100 10.000000"]
     );
     // A filter takes what is billed for a model whole or not at all: its unit cost stays what it is.
     let vision = by_model(&mut connection, &["team=vision".parse().unwrap()]).await;
-    assert_eq!(text(&vision), named[1..2]);
+    assert_eq!(rows_of(&vision), named[1..2]);
     let search = by_model(&mut connection, &["team=search".parse().unwrap()]).await;
-    assert_eq!(text(&search), [named[0], named[2]]);
+    assert_eq!(rows_of(&search), [named[0], named[2]]);
 
     // By a name that usage does not have it is in no model's cost, and is said; the other has a share of the rest then: $3.25 of three hours,
     // 4,800 of 5,400 tokens.
@@ -122,7 +112,7 @@ async fn a_model_costs_what_the_bill_names_it_for_and_the_rest_is_a_share_by_tok
         let id: uuid::Uuid = sqlx::query_scalar(held).fetch_one(&mut connection).await.unwrap();
         retract(&mut connection, id, LATER).await.unwrap();
         let said = by_model(&mut connection, &[]).await;
-        assert_eq!(text(&said) == named, is_named);
+        assert_eq!(rows_of(&said) == named, is_named);
         assert_eq!(said.sentence.contains("no bill names one"), !is_named, "{}", said.sentence);
     }
     // A FOCUS file names models in a column of the vendor's own.

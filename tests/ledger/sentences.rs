@@ -13,7 +13,7 @@ use lowtide::ledger::poster::post;
 use lowtide::ledger::report::{self, By, Days, Month, VarianceBy};
 use lowtide::ports::Ledger;
 
-use crate::facts::{Bench, DAY, Machine, bench, stay};
+use crate::facts::{Bench, DAY, Machine, bench, rows_of, stay};
 use crate::imports::{Folder, LATER, taken};
 
 /// A machine of its own for each name, at a dollar an hour, where on-demand costs three.
@@ -49,10 +49,8 @@ async fn other_costs_move_no_saving_and_rest_on_no_bill() {
         format!("{} $30.00 of other costs, credits and charges besides the machines counts toward no saving.", before.sentence)
     );
     let cost = report::cost(&mut connection, &july(), vec![By::Team, By::Line], &[]).await.unwrap();
-    let rows: Vec<String> =
-        cost.rows.iter().map(|row| row.iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(
-        rows,
+        rows_of(&cost),
         [
             "search overhead 0.000 30.000000 0.000000 0.000000 entered 30.000000",
             "search pod 10.000 10.000000 30.000000 0.000000 estimate 0.000000",

@@ -6,10 +6,10 @@ use lowtide::core::units::time::Millis;
 use lowtide::ledger::connect;
 use lowtide::ledger::import::{Format, Options, Projects, import, retract};
 use lowtide::ledger::poster::post;
-use lowtide::ledger::report::{EconomicsBy, Month, Report, unit_economics};
+use lowtide::ledger::report::{EconomicsBy, Month, unit_economics};
 use lowtide::ports::Ledger;
 
-use crate::facts::{Bench, DAY, Machine, bench, stay};
+use crate::facts::{Bench, DAY, Machine, bench, chat_for_a_day, rows_of, stay};
 use crate::imports::{Folder, LATER, taken};
 
 /// A page of OpenAI's usage API for 20 July 2026.
@@ -31,20 +31,12 @@ fn openai(rows: &[(&str, &str, i64, i64, i64)], more: bool) -> String {
     )
 }
 
-fn text(report: &Report) -> Vec<String> {
-    report.rows.iter().map(|row| row.iter().map(|value| value.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect()
-}
-
 #[tokio::test]
 async fn unit_economics_are_those_of_machines_and_vendors_together() {
     let Bench { url, ledger, server } = bench().await;
     let mut connection = connect(&url).await.unwrap();
     // `chat` on a machine of ours for a day at $1 an hour; it also asks a vendor.
-    let mut machine = Machine::new("m", CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(24), EndedBy::Lowtide);
-    let mut pod = stay("p", "search", &machine, Millis::ZERO, Some(3_000_000));
-    pod.workload = "chat".into();
-    machine.stays.push(pod);
-    ledger.write(&machine.records()).await.unwrap();
+    ledger.write(&chat_for_a_day().records()).await.unwrap();
     post(&mut connection, LATER).await.unwrap();
     let folder = Folder::new("vendors");
     let projects = Projects::read(&folder.file("p.csv", "field,value,workload\nproject,proj_chat,ml/chat\n")).unwrap();
@@ -85,7 +77,7 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     let by_endpoint = unit_economics(&mut connection, &july, &[EconomicsBy::Endpoint], &[]).await.unwrap();
     // $42 for 400 requests, 12,000 tokens in, 4,000 out and 21 people.
     assert_eq!(
-        text(&by_endpoint)[0],
+        rows_of(&by_endpoint)[0],
         "ml/chat 24.000000 16.000000 0.000000 2.000000 0.000000 42.000000 400 12000 4000 21 0.105 3.5 10.5 2.625 2 100 100 100 100.000000 58.000000 42.0 100.0 100 100"
     );
     assert_eq!(
@@ -97,7 +89,7 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     let by_model = unit_economics(&mut connection, &july, &[EconomicsBy::Model], &[]).await.unwrap();
     // Three quarters of the tokens.
     assert_eq!(
-        text(&by_model),
+        rows_of(&by_model),
         [
             "gpt-a 1 31.500000 300 9000 3000 0.105 3.5 10.5 2.625 100 100 0.000000",
             "gpt-b 1 10.500000 100 3000 1000 0.105 3.5 10.5 2.625 100 100 0.000000"
@@ -107,7 +99,7 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     // Endpoints by one of their models: its part of their hours.
     let only = ["model=gpt-a".parse().unwrap()];
     let of_model = unit_economics(&mut connection, &july, &[EconomicsBy::Endpoint], &only).await.unwrap();
-    assert_eq!(text(&of_model), ["ml/chat 31.500000 75.0 300 9000 3000 0.105 3.5 10.5 2.625 100 100 0.000000"]);
+    assert_eq!(rows_of(&of_model), ["ml/chat 31.500000 75.0 300 9000 3000 0.105 3.5 10.5 2.625 100 100 0.000000"]);
     assert_eq!(of_model.columns[..3], ["endpoint", "cost_usd", "cost_percent_of_models"]);
     assert!(
         of_model.sentence.ends_with("Of the hours whose usage is known by model, $31.50 is for the models asked for."),
@@ -116,12 +108,12 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     );
     let monthly =
         unit_economics(&mut connection, &july, &[EconomicsBy::Month, EconomicsBy::Endpoint], &["model=gpt-b".parse().unwrap()]).await;
-    assert_eq!(text(&monthly.unwrap()), ["2026-07 ml/chat 10.500000 25.0 100 3000 1000 0.105 3.5 10.5 2.625 100 100 0.000000"]);
+    assert_eq!(rows_of(&monthly.unwrap()), ["2026-07 ml/chat 10.500000 25.0 100 3000 1000 0.105 3.5 10.5 2.625 100 100 0.000000"]);
     // The same usage by another name is once; another figure for an hour is refused, whatever models it tells apart.
     let named = || Options { source: Some("dashboard".into()), ..Options::default() };
     import(&mut connection, vendor, std::slice::from_ref(&second), named(), LATER).await.unwrap();
     let again = unit_economics(&mut connection, &july, &[EconomicsBy::Model], &[]).await.unwrap();
-    assert_eq!(text(&again), text(&by_model));
+    assert_eq!(rows_of(&again), rows_of(&by_model));
     let other = folder.file("other.csv", "hour,workload,requests\n2026-07-20T07:00:00Z,ml/chat,9\n");
     let fault =
         import(&mut connection, Format::Usage, &[other], Options { source: Some("metrics".into()), ..Options::default() }, LATER).await;
@@ -134,7 +126,10 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     let id = server.psql("postgres", id).unwrap().trim().parse().unwrap();
     retract(&mut connection, id, LATER).await.unwrap();
     let by_month = unit_economics(&mut connection, &july, &[EconomicsBy::Month], &[]).await.unwrap();
-    assert_eq!(text(&by_month), ["2026-07 24.000000 16.000000 0.000000 2.000000 5.000000 47.000000 100.000000 53.000000 47.0 53.0 89.4"]);
+    assert_eq!(
+        rows_of(&by_month),
+        ["2026-07 24.000000 16.000000 0.000000 2.000000 5.000000 47.000000 100.000000 53.000000 47.0 53.0 89.4"]
+    );
     let percentiles = unit_economics(&mut connection, &july, &[EconomicsBy::Percentiles], &[]).await.unwrap();
     let requests = percentiles.rows.iter().find(|row| row[0].as_deref() == Some("requests")).unwrap();
     assert_eq!(
@@ -264,7 +259,7 @@ async fn each_average_says_what_it_rests_on() {
     assert_eq!(half.rows[0][half.columns.iter().position(|column| column == "usd_per_user").unwrap()], None);
     let by_model = unit_economics(&mut connection, &both, &[EconomicsBy::Model], &[]).await.unwrap();
     // By tokens where they are known, else by requests: forty hours.
-    assert_eq!(text(&by_model), ["m-1 1 40.000000 200 1000 500 0.2 10 20 6.666666666667 100 25 0.000000"]);
+    assert_eq!(rows_of(&by_model), ["m-1 1 40.000000 200 1000 500 0.2 10 20 6.666666666667 100 25 0.000000"]);
     assert!(
         by_model.sentence.ends_with(
             "By model $40.00 is known of the $50.00 that these endpoints cost (80.0 %): hours whose usage is not known are left out."
@@ -274,8 +269,8 @@ async fn each_average_says_what_it_rests_on() {
     );
     let percentiles = unit_economics(&mut connection, &both, &[EconomicsBy::Percentiles], &[]).await.unwrap();
     // The mean is that of the unit's own report; half of all requests came in hours in which one cost ten cents.
-    assert_eq!(text(&percentiles)[0], "requests 200 0.2 0.1 0.1 0.1 80 40");
-    assert_eq!(text(&percentiles).last().unwrap(), "tokens_out 500 0.02 0.02 0.02 0.02 20 10");
+    assert_eq!(rows_of(&percentiles)[0], "requests 200 0.2 0.1 0.1 0.1 80 40");
+    assert_eq!(rows_of(&percentiles).last().unwrap(), "tokens_out 500 0.02 0.02 0.02 0.02 20 10");
     let month = "SELECT cost_percent_of_revenue, revenue_coverage_percent FROM ledger.ai_cost_month WHERE month = '2026-07-01'";
     assert_eq!(server.psql("postgres", month).unwrap().trim(), "112.5|44.4");
 }
