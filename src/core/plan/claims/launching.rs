@@ -130,22 +130,24 @@ pub(in crate::core::plan) fn launch(pass: &mut Pass, claim: &Claim) {
             }
             // A pool that cannot be read may forbid it.
             let Some(pool) = pass.pool_of(claim) else { return };
-            if admitted::objection(pass, claim, pool).is_some() {
-                refuse(pass, claim);
+            if let Some(objection) = admitted::objection(pass, claim, pool) {
+                refuse(pass, claim, &objection);
                 return;
             }
         }
         // Asked, and no answer was written down: the same token gives the same instance, never a second one.
         Some(asked) if !pass.due(asked, pass.settings.launch_retry) => return,
-        // Its class or pool may have changed since; or somebody else wrote that it was asked for.
-        Some(asked) if pass.pool_of(claim).is_some_and(|pool| admitted::objection(pass, claim, pool).is_some()) => {
-            // If EC2 made the machine, a look shows it by its tag within this time, and it is adopted.
-            if pass.due(asked, UNANSWERED_GRACE) && observed_at(pass, claim).is_some_and(|looked| looked > asked + UNANSWERED_GRACE) {
-                refuse(pass, claim);
+        Some(asked) => {
+            // Its class or pool may have changed since; or somebody else wrote that it was asked for.
+            if let Some(objection) = pass.pool_of(claim).and_then(|pool| admitted::objection(pass, claim, pool)) {
+                // If EC2 made the machine, a look shows it by its tag within this time, and it is adopted.
+                if pass.due(asked, UNANSWERED_GRACE) && observed_at(pass, claim).is_some_and(|looked| looked > asked + UNANSWERED_GRACE) {
+                    refuse(pass, claim, &objection);
+                }
+                return;
             }
-            return;
+            pass.notes.push(format!("{} was asked for and not answered: asking again with the same token", claim.name));
         }
-        Some(_) => pass.notes.push(format!("{} was asked for and not answered: asking again with the same token", claim.name)),
     }
     if pass.world.cluster_uid.is_empty() {
         pass.notes.push("nothing is launched before the cluster's UID is known".to_owned());
@@ -156,8 +158,7 @@ pub(in crate::core::plan) fn launch(pass: &mut Pass, claim: &Claim) {
 }
 
 /// EC2 is not asked for what the claim's class and pool would not ask for.
-fn refuse(pass: &mut Pass, claim: &Claim) {
-    let Some(objection) = pass.pool_of(claim).and_then(|pool| admitted::objection(pass, claim, pool)) else { return };
+fn refuse(pass: &mut Pass, claim: &Claim, objection: &str) {
     let note = format!("{} is not launched: {objection}; its pods are placed again", claim.name);
     pass.notes.push(note.clone());
     pass.emit(EventSubject::Pool(claim.spec.node_pool.clone()), (EventKind::Warning, "ClaimRefused"), &claim.uid, note);
