@@ -120,6 +120,9 @@ impl Candidacy {
     /// upgrade and a rollback, in which programs of both versions run for a while, have one leader too.
     pub fn of_the_cluster(client: Client, namespace: &str, instance: &str, clock: Arc<dyn Clock>) -> Self {
         let cluster = LeaseSettings::of_the_cluster(namespace, instance);
+        if cluster.namespace == namespace {
+            return Candidacy::start(client, cluster, clock);
+        }
         let release = LeaseSettings { namespace: namespace.to_owned(), ..cluster.clone() };
         let outer = Candidacy::start(client.clone(), release, Arc::clone(&clock));
         let within = outer.leading();
