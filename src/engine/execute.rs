@@ -76,6 +76,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Action::Cluster(action) => self.apply(action).await,
             Action::Launch { launch, seen } => self.launch(launch, *seen).await,
             Action::Terminate { claim, region, instance, decision, trigger, seen } => {
+                if trigger.is_only_seen() {
+                    // The pass that decided it has counted it. The next leader must know, however soon this one ends.
+                    let counted = self.state().memory.to_text(self.clock.now());
+                    self.cluster.keep_market_memory(&counted).await?;
+                }
                 let asked = Some((self.clock.now(), *decision, *trigger));
                 self.patch_claim(claim, ClaimPatch { terminate_asked: asked, ..ClaimPatch::default() }, Some(*seen)).await?;
                 info!(%claim, %instance, decision = %decision, "terminating");

@@ -55,8 +55,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let mut state = self.state();
             state.held_ends = planned.held_ends;
             if planned.unasked_ends > 0 {
-                state.unasked_ends.extend((0..planned.unasked_ends).map(|_| now));
-                state.memory.unasked_ends = state.unasked_ends.clone();
+                state.memory.unasked_ends.extend((0..planned.unasked_ends).map(|_| now));
                 self.memory_changed.notify_one();
             }
         }

@@ -157,8 +157,6 @@ pub struct State {
     pub first_sights: Shared<FirstSights>,
     /// The claims and pods that were last looked at for it.
     pub(super) sighted: Option<[Mark; 2]>,
-    /// When this leader recently terminated machines that nobody had asked to terminate.
-    pub unasked_ends: Vec<Timestamp>,
     /// The memory holds something that must outlive this process.
     pub memory_is_due: bool,
     /// Machines that the breaker keeps, as of the last plan.
@@ -306,25 +304,21 @@ impl State {
         self.note_first_sights(view, now);
         self.look_at_pods(view, now);
         self.give_back_notices(cluster_uid, now);
-        self.unasked_ends.retain(|at| now.since(*at) < ENDS_KEPT);
         self.count_on_what_was_seen(now);
         self.refused_replacements.retain(|uid, _| view.pods.contains_key(uid));
     }
 
-    /// Counts on from what the leader before kept, whichever comes first, the memory or the lead. One that ended before it kept what it had counted: what its
-    /// claims showed is kept in its place, for the leaders after this one, which may not see them any more.
+    /// A leader that ended before it kept what it had counted: what its claims showed is kept in its place, for the leaders after this one, which may not see
+    /// them any more.
     fn count_on_what_was_seen(&mut self, now: Timestamp) {
-        if self.leading && self.memory.unasked_ends.len() > self.unasked_ends.len() {
-            self.unasked_ends.clone_from(&self.memory.unasked_ends);
-        }
         // What ended before that is counted already.
         let lately = |at: &Timestamp| now.since(*at) < GIVEN_UP_LATELY;
         let mut seen: Vec<Timestamp> = self.first_sights.given_up().filter(lately).collect();
-        if self.leading && seen.len() > self.unasked_ends.iter().filter(|at| lately(at)).count() {
+        if self.leading && seen.len() > self.memory.unasked_ends.iter().filter(|at| lately(at)).count() {
             seen.sort_unstable();
-            self.unasked_ends.retain(|at| !lately(at));
-            self.unasked_ends.extend(seen);
-            self.memory.unasked_ends = self.unasked_ends.clone();
+            let counted = &mut self.memory.unasked_ends;
+            counted.retain(|at| !lately(at) && now.since(*at) < ENDS_KEPT);
+            counted.extend(seen);
             self.memory_is_due = true;
         }
     }
@@ -394,7 +388,7 @@ impl State {
             doubtful_nodes: doubtful,
             unclaimed_since: self.unclaimed_since.clone(),
             first_sights: self.first_sights.clone(),
-            unasked_ends: self.unasked_ends.clone(),
+            unasked_ends: self.memory.unasked_ends.clone(),
             ec2_ahead: self.ec2_ahead,
             pools: view.pools,
             classes: view.classes,
@@ -588,10 +582,12 @@ mod tests {
         let view = ClusterView { claims: toy.world.claims.clone(), ..ClusterView::default() };
         for leading in [false, true] {
             // Two that ended long before are no part of it.
-            let mut state = State { leading, unasked_ends: vec![toy.now - Millis::from_hours(12); 2], ..State::default() };
+            let mut state = State { leading, ..State::default() };
+            state.memory.unasked_ends = vec![toy.now - Millis::from_hours(12); 2];
             state.take_in("toy-uid", &view, toy.now);
-            let kept = (state.memory.unasked_ends.len(), state.unasked_ends.len(), state.memory_is_due);
-            assert_eq!(kept, if leading { (3, 3, true) } else { (0, 2, false) });
+            let counted = state.snapshot(("c", "toy-uid"), view.clone(), toy.now).unasked_ends.len();
+            let kept = (state.memory.unasked_ends.len(), counted, state.memory_is_due);
+            assert_eq!(kept, if leading { (3, 3, true) } else { (2, 2, false) });
             state.memory_is_due = false;
             state.take_in("toy-uid", &view, toy.now);
             assert!(!state.memory_is_due, "once");

@@ -291,9 +291,8 @@ impl Claim {
     }
     /// When it was given up for what was only seen of its machine, as is written down by the clock of whoever led then.
     pub fn given_up_at(&self) -> Option<Timestamp> {
-        let seen = |trigger: Trigger| trigger == Trigger::InstanceLost || (trigger.is_of_the_node() && trigger != Trigger::Cordoned);
-        let left = self.status.moving.as_ref().filter(|mark| seen(mark.trigger)).map(|mark| mark.decided_at);
-        let ended = || self.status.terminate_asked.as_deref().filter(|(_, _, trigger)| seen(*trigger)).map(|(at, _, _)| *at);
+        let left = self.status.moving.as_ref().filter(|mark| mark.trigger.is_only_seen()).map(|mark| mark.decided_at);
+        let ended = || self.status.terminate_asked.as_deref().filter(|(_, _, trigger)| trigger.is_only_seen()).map(|(at, _, _)| *at);
         left.or_else(ended)
     }
     /// EC2 said it will take the machine (a rebalance recommendation does not say that).

@@ -63,4 +63,9 @@ impl Trigger {
         use Trigger::{Cordoned, GpuFault, GpusLost, NodeGone, NodeNotReady, NodeTainted};
         matches!(self, NodeGone | NodeNotReady | Cordoned | NodeTainted | GpusLost | GpuFault)
     }
+
+    /// Nobody asked for it, and neither EC2 nor a person said it: the breaker counts such ends.
+    pub fn is_only_seen(self) -> bool {
+        self == Trigger::InstanceLost || (self.is_of_the_node() && self != Trigger::Cordoned)
+    }
 }

@@ -205,6 +205,15 @@ const MOST_ENDS_KEPT: usize = 1_000;
 const VERSION: u32 = 1;
 
 impl MarketMemory {
+    /// The clock that it was read from has jumped ahead by so much: what is left alone for a while is left alone as long as before, and what has ended ended no
+    /// longer ago.
+    pub fn clock_jumped(&mut self, ahead: Millis) {
+        let cool_downs = self.capacities.values_mut().filter_map(|record| record.cool_down.as_mut());
+        let until = cool_downs.chain(self.closed_regions.values_mut()).map(|cool_down| &mut cool_down.until);
+        let until = until.chain(self.quota_refusals.values_mut().map(|refusal| &mut refusal.until));
+        until.chain(&mut self.unasked_ends).for_each(|at| *at = *at + ahead);
+    }
+
     /// Takes in what was seen of `pool` at `at`. A refusal that was taken in already changes nothing.
     pub fn record(&mut self, capacity: &Capacity, sighting: Sighting, at: Timestamp) {
         if let Sighting::Refused { cause: CoolDownCause::Quota, vcpus, base, .. } = sighting

@@ -25,7 +25,6 @@ impl State {
         (self.unclaimed_since, self.first_sights, self.sighted) = Default::default();
         self.identities = None;
         self.pods_looked_at = None;
-        self.unasked_ends.clear();
         self.held_ends = 0;
     }
 
@@ -66,7 +65,7 @@ impl State {
         }
         self.first_sights.shift(ahead);
         self.unclaimed_since.values_mut().for_each(|at| *at = *at + ahead);
-        self.unasked_ends.iter_mut().for_each(|at| *at = *at + ahead);
+        self.memory.clock_jumped(ahead);
     }
 
     /// Since when what is waited for has been seen so: looked at when claims or pods have changed.

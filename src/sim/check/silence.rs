@@ -58,8 +58,7 @@ fn end_is_asked(world: &mut World, name: &ClaimName, trigger: Trigger, operator:
 }
 
 /// INV-11: of machines with work on them, of which nothing more is known than that they are silent, two are given up in ten minutes, or one in twenty;
-/// two at once may each take their own, and so may one that begins after another ended within the second in which it gave machines up: nothing has kept
-/// what that one counted, and its claims may be gone before they are seen.
+/// operators that follow each other have one limit, and only two at once may each take their own.
 fn breaker_holds(world: &mut World, instance: &InstanceId, operator: u32, now: Timestamp) {
     let alive = world.ec2.alive().count();
     let checks = &mut world.checks;
@@ -69,8 +68,7 @@ fn breaker_holds(world: &mut World, instance: &InstanceId, operator: u32, now: T
     // It may have counted some that have ended in the meantime.
     let most = 2.max((alive + all) / 20);
     let two_led = checks.two_lead_until.is_some_and(|until| now.since(until) < WINDOW);
-    let followed = own < all;
-    if own > most || all > if two_led || followed { 2 * most } else { most } {
+    if own > most || all > if two_led { 2 * most } else { most } {
         let text = format!("{instance} is given up as the {all}th machine in ten minutes that is only silent, with work on it");
         world.broke(Invariant::EndsWereSeen, text);
     }

@@ -9,8 +9,8 @@ use crate::core::invariant::Invariant;
 use crate::core::units::ids::ClaimName;
 use crate::core::units::time::{Millis, Timestamp};
 
-/// For so long after a warning its capacity is not bought: a quarter of an hour by the operator's clock, which may jump by four minutes meanwhile.
-const NOT_BOUGHT_FOR: Millis = Millis::from_mins(10);
+/// For so long after a warning its capacity is not bought.
+const NOT_BOUGHT_FOR: Millis = Millis::from_mins(14);
 /// One of so many machines may leave for a warning at a time.
 const ONE_IN: usize = 10;
 
