@@ -234,12 +234,14 @@ fn exceeds(world: &World, (pod, claim): (&SimPod, &Claim), spread: &Others, here
     let plain =
         !world.account.is_tight() && !world.account.shares() && pod.asks.cap.is_none() && pod.asks.is_spot_first() && pod.asks.spares == 0;
     // A rescue goes where anything is to be had at once, and the operator may just have started and know no market.
-    let doomed = |p: &SimPod| p.pod.claim.as_ref().and_then(|name| world.kube.claims.get(name)).is_some_and(|on| announced(&on.object));
-    // The pod whose machine EC2 took may be gone by now: the claim keeps what its replacement was bound for.
-    let kept =
-        claim.binding_of(&pod.pod.identity.uid).and_then(|binding| binding.replaces.as_ref()).is_some_and(|old| old.deadline.is_some());
-    let rescue =
-        kept || world.kube.pods.values().any(|p| p.object.made_by == pod.made_by && p.object.pod.let_go.is_some() && doomed(&p.object));
+    let doomed = |name: &ClaimName| world.kube.claims.get(name).is_some_and(|on| announced(&on.object));
+    // The pod whose machine EC2 took may be gone by now, whether anybody had heard that it would be taken or not: the claim keeps what its replacement was
+    // bound for.
+    let replaced = claim.binding_of(&pod.pod.identity.uid).and_then(|binding| binding.replaces.as_ref());
+    let taken = |on: &Stored<Claim>| world.ec2.machine_of(&on.object.uid).is_some_and(|m| m.doomed_at.is_some());
+    let kept = replaced.is_some_and(|old| old.deadline.is_some() || world.kube.claims.get(&old.from_claim).is_some_and(taken));
+    let leaves = |p: &SimPod| p.made_by == pod.made_by && p.pod.let_go.is_some() && p.pod.claim.as_ref().is_some_and(doomed);
+    let rescue = kept || world.kube.pods.values().any(|p| leaves(&p.object));
     if spread.domain != ZONE || !plain || rescue {
         return false;
     }
