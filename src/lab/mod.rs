@@ -11,6 +11,8 @@ pub mod progress;
 pub mod tied;
 
 #[cfg(feature = "live")]
+pub mod alertmanager;
+#[cfg(feature = "live")]
 pub mod batch_program;
 #[cfg(feature = "live")]
 pub mod console;

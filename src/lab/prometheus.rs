@@ -1,11 +1,12 @@
 //! A real Prometheus that scrapes the lab's operator, as one in a cluster would.
 //!
-//! Decides: how often it scrapes, and under which cluster's name. Does not: know any panel.
+//! Decides: how often it scrapes, under which cluster's name, and how much shorter the waits of the chart's alerts are. Does not: know any panel.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::alertmanager::LabAlertmanager;
 use super::control_plane::start_on_free_ports;
 use super::error::LabError;
 use super::process::{Process, ProcessSpec, free_port};
@@ -16,6 +17,9 @@ use crate::ports::percent_encoding::percent_encoded;
 
 /// Seconds between two scrapes: a third of what is usual, because a story is over in minutes.
 pub const SCRAPE_SECONDS: u32 = 5;
+const RULES: &str = include_str!("../../charts/lowtide/files/alerts/lowtide.yaml");
+/// How much shorter than in a cluster an alert waits before it fires.
+const WAITS_SHORTER: u64 = 60;
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running Prometheus. Dropping it ends it.
@@ -26,17 +30,26 @@ pub struct LabPrometheus {
 }
 
 impl LabPrometheus {
-    /// Starts the one that `make tools` fetched, and waits until it answers; `None` where there is none, which is no Debian.
-    pub async fn start(lab: &Lab) -> Result<Option<LabPrometheus>, LabError> {
+    /// Starts the one that `make tools` fetched, and waits until it answers; `None` where there is none, which is no Debian. With an Alertmanager it
+    /// evaluates the chart's alerts.
+    pub async fn start(lab: &Lab, alertmanager: Option<&LabAlertmanager>) -> Result<Option<LabPrometheus>, LabError> {
         let program = lab.tools().folder().join("prometheus");
         if !program.is_file() {
             return Ok(None);
         }
         let target = lab.operator_url().trim_start_matches("http://").to_owned();
-        let config = format!(
-            "global: {{scrape_interval: {SCRAPE_SECONDS}s, scrape_timeout: {SCRAPE_SECONDS}s}}\n\
+        let mut config = format!(
+            "global: {{scrape_interval: {SCRAPE_SECONDS}s, scrape_timeout: {SCRAPE_SECONDS}s, evaluation_interval: {SCRAPE_SECONDS}s}}\n\
              scrape_configs:\n- job_name: lowtide\n  static_configs:\n  - targets: ['{target}']\n    labels: {{cluster: {CLUSTER}}}\n"
         );
+        if let Some(alertmanager) = alertmanager {
+            let rules = lab.write("alerts.yml", &with_shorter_waits(RULES))?;
+            let target = alertmanager.target();
+            config += &format!(
+                "rule_files: ['{}']\nalerting:\n  alertmanagers:\n  - static_configs:\n    - targets: ['{target}']\n",
+                rules.display()
+            );
+        }
         let (config, data, logs) = (lab.write("prometheus.yml", &config)?, lab.folder("prometheus")?, lab.logs()?);
         let spec = || {
             let port = free_port()?;
@@ -87,6 +100,27 @@ impl LabPrometheus {
     }
 }
 
+/// Rules whose alerts fire after a sixtieth of their time.
+fn with_shorter_waits(rules: &str) -> String {
+    let line = |line: &str| match line.trim_start().strip_prefix("for: ").and_then(seconds) {
+        Some(seconds) => format!("{}for: {}s\n", &line[..line.len() - line.trim_start().len()], seconds.div_ceil(WAITS_SHORTER)),
+        None => format!("{line}\n"),
+    };
+    rules.lines().map(line).collect()
+}
+
+/// Seconds of a duration as Prometheus writes it, in one unit.
+fn seconds(duration: &str) -> Option<u64> {
+    let (number, unit) = duration.split_at_checked(duration.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return None,
+    };
+    Some(number.parse::<u64>().ok()? * unit)
+}
+
 /// Whether a sample, `[seconds, "value"]`, has a value that can be drawn.
 fn is_number(sample: &Value) -> bool {
     sample[1].as_str().and_then(|value| value.parse::<f64>().ok()).is_some_and(f64::is_finite)
@@ -95,6 +129,16 @@ fn is_number(sample: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_alert_waits_a_sixtieth_of_its_time() {
+        let shorter = with_shorter_waits(RULES);
+        let waits = |text: &str| text.lines().filter_map(|line| seconds(line.trim_start().strip_prefix("for: ")?)).collect::<Vec<u64>>();
+        assert_eq!(waits(&shorter), waits(RULES).into_iter().map(|wait| wait / 60).collect::<Vec<_>>());
+        assert_eq!(shorter.matches("for: ").count(), RULES.matches("for: ").count());
+        let others = |text: &str| text.lines().filter(|line| !line.contains("for: ")).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(others(&shorter), others(RULES));
+    }
 
     #[test]
     fn what_cannot_be_drawn_is_no_number() {

@@ -3,6 +3,7 @@
 //! Decides: the order of the story, what is asked of the lab, and what counts as having happened.
 //! Does not: decide anything that lowtide decides. What is printed was observed; what is modelled says so.
 
+mod alerts;
 mod finance;
 mod machines;
 mod market;
@@ -99,5 +100,6 @@ async fn tell(stage: &mut Stage, arguments: &DemoArguments) -> Result<(), LabErr
     watching::pages(stage).await?;
     machines::endings(stage).await?;
     finance::the_bill(stage).await?;
-    watching::panels(stage).await
+    watching::panels(stage).await?;
+    alerts::one_of_each_kind(stage).await
 }

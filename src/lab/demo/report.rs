@@ -43,7 +43,7 @@ pub struct Check {
 /// One step of the story.
 #[derive(Debug, Clone, Serialize)]
 pub struct StepReport {
-    /// "a" to "k".
+    /// "a" to "l".
     pub id: char,
     /// What was asked of the system.
     pub asked: String,
@@ -77,7 +77,7 @@ impl Report {
     /// What was asked and did not happen.
     pub fn failed(&self) -> Vec<String> {
         let mut faults: Vec<String> =
-            ('a'..='k').filter(|id| !self.steps.iter().any(|s| s.id == *id)).map(|id| format!("step {id} was not reached")).collect();
+            ('a'..='l').filter(|id| !self.steps.iter().any(|s| s.id == *id)).map(|id| format!("step {id} was not reached")).collect();
         for step in &self.steps {
             faults.extend(step.checks.iter().filter(|c| !c.ok).map(|c| format!("{}: {}", step.id, c.text)));
         }

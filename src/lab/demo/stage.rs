@@ -10,6 +10,7 @@ use super::pods::PodWatch;
 use super::report::{Report, StepReport};
 use super::workloads::{NAMESPACE, pool};
 use crate::core::units::time::{Millis, Timestamp};
+use crate::lab::alertmanager::LabAlertmanager;
 use crate::lab::console::{CHART_VALUES, LabConsole, token};
 use crate::lab::error::LabError;
 use crate::lab::progress::{Patience, say};
@@ -23,6 +24,8 @@ pub struct Stage {
     pub console: Option<LabConsole>,
     /// What scrapes the operator all the time, where there is one.
     pub prometheus: Option<LabPrometheus>,
+    /// What it sends alerts to, where there is one.
+    pub alertmanager: Option<LabAlertmanager>,
     /// The lab.
     pub lab: Lab,
     /// What is written down.
@@ -54,7 +57,8 @@ impl Stage {
         lab.install_chart(&CHART_VALUES.map(String::from))?;
         lab.spawn_operator(&operator_options(scale))?;
         lab.operator_ready(Duration::from_secs(60)).await?;
-        let prometheus = LabPrometheus::start(&lab).await?;
+        let alertmanager = LabAlertmanager::start(&lab).await?;
+        let prometheus = LabPrometheus::start(&lab, alertmanager.as_ref()).await?;
         let began_at = wall_clock();
         lab.kubectl(&["apply", "-f", "examples/nodeclasses.yaml"])?;
         let listed: Value = parse(&lab.kubectl(&["get", "gpunodeclasses", "-o", "json"])?);
@@ -62,7 +66,7 @@ impl Stage {
         lab.apply(&pool(&classes.iter().map(String::as_str).collect::<Vec<_>>()))?;
         let pods = PodWatch::start(lab.control_plane.admin_kubeconfig(), NAMESPACE).await?;
         let report = Report::new(wall_clock(), arguments.time_scale);
-        let mut stage = Stage { console: None, prometheus, lab, report, pods, scale, classes, began_at };
+        let mut stage = Stage { console: None, prometheus, alertmanager, lab, report, pods, scale, classes, began_at };
         let ready = stage.wait("every node class to be ready", 60, async |s| {
             Ok(s.list("gpunodeclasses")?.iter().all(|c| text(c, "/status/conditions/0/status") == "True"))
         });
