@@ -301,6 +301,7 @@ fn finance(page: &mut Page, state: &State) {
         &metric::UNIT_COST,
         reported.unit_costs.iter().map(|((unit, window), usd)| (vec![unit.as_str(), window.as_str()], Nano(*usd))),
     );
+    page.each(&metric::GPU_USE, reported.gpu_use.iter().map(|((team, part), usd)| (vec![team.as_str(), part], Micro(usd.0))));
 }
 
 /// What came of EC2's warnings of a capacity pool.

@@ -31,4 +31,6 @@ pub struct FinanceFigures {
     pub anomalies: BTreeMap<(String, String, String), i64>,
     /// Cost of a unit in billionths of a dollar, by unit and window (`day` or `week-before`).
     pub unit_costs: BTreeMap<(String, String), i64>,
+    /// Useful pod time of the last 24 hours by team and use: `active`, `idle` (held by a pod, doing nothing) or `unmeasured`.
+    pub gpu_use: BTreeMap<(String, &'static str), MicroUsd>,
 }

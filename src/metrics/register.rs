@@ -119,6 +119,7 @@ metrics! {
     BUDGET_EXHAUSTED: Kind::Gauge, "lowtide_budget_exhausted_timestamp_seconds", ["budget"], "When a budget will be used up at that pace; absent if not this month.";
     ANOMALIES: Kind::Gauge, "lowtide_cost_anomalies", ["team", "service", "cause"], "Services whose cost of the last two hours is unusual, by the main cause: price, quantity or mix.";
     UNIT_COST: Kind::Gauge, "lowtide_unit_cost_dollars", ["unit", "window"], "Cost of one unit across all workloads that report it: the last 24 hours, and the 7 days before.";
+    GPU_USE: Kind::Gauge, "lowtide_ledger_gpu_use_dollars", ["team", "use"], "Useful pod time of the last 24 hours by team: while GPUs were active, while they were held and idle, and while nobody measured them.";
 
     OLD_CLOCK_AHEAD: Kind::Gauge, "lowtide_clock_ahead_milliseconds", ["clock"], "Old name.", replaced by "lowtide_clock_ahead_seconds";
     OLD_PRICE_AGE: Kind::Gauge, "lowtide_price_age_milliseconds", [], "Old name.", replaced by "lowtide_price_age_seconds";

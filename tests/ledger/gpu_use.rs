@@ -14,6 +14,7 @@ use lowtide::core::workload::need::UsageUnit;
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::ledger::gpu_use::{ENGINE_ACTIVE, UTILISATION, collect};
 use lowtide::ledger::import::{UsageHour, store_usage};
+use lowtide::ledger::plans::figures;
 use lowtide::ledger::poster::post;
 use lowtide::ledger::prometheus::Prometheus;
 use lowtide::ledger::report::{self, By, Days, Report, Window};
@@ -180,6 +181,10 @@ async fn a_real_prometheus_says_how_hard_gpus_worked_and_a_gap_stays_unmeasured(
         split.sentence,
         "Useful pod time cost $5.50: $2.59 while its GPUs were active, $1.41 while they were held and idle, $1.50 unmeasured. GPUs were active in 64.8 % of the measured time."
     );
+    // The same as `/metrics` and the alert have it.
+    let metrics = figures::read(&mut reader, NOW).await.unwrap().gpu_use;
+    let of = |team: &str| ["active", "idle", "unmeasured"].map(|part| metrics[&(team.to_owned(), part)].0);
+    assert_eq!((of("search"), of("vision")), ([740_000, 760_000, 1_500_000], [1_350_000, 150_000, 0]));
     let hours =
         report::gpu_use(&mut reader, &july(), vec![By::Workload, By::InstanceType], &["team=vision".parse().unwrap()]).await.unwrap();
     assert_eq!(rows(&hours, &["workload", "instance_type", "gpu_hours"]), ["ml/of-vision g6.xlarge 1.500", "total - 1.500"]);

@@ -74,6 +74,8 @@ async fn a_spike_is_found_within_two_hours_explained_and_left_out_once_planned()
     let figures = figures::read(&mut connection, now()).await.unwrap();
     assert_eq!(figures.anomalies.keys().collect::<Vec<_>>(), [&("ml".to_owned(), "search".to_owned(), "quantity".to_owned())]);
     assert_eq!(figures.months["ml"].0, usd(9_840));
+    let of = |part| figures.gpu_use[&("ml".to_owned(), part)];
+    assert_eq!([of("active"), of("idle"), of("unmeasured")], [usd(0), usd(0), usd(600)], "nobody read these GPUs in 24 hours");
     anomalies::mark(&mut connection, (Some("ml"), None), (at(3), at(9)), ("planned", "load test")).await.unwrap();
     assert_eq!(anomalies::find(&mut connection, now(), 24).await.unwrap(), []);
 }

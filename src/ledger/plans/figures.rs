@@ -62,5 +62,17 @@ pub async fn read(connection: &mut PgConnection, now: Timestamp) -> Result<Finan
             figures.unit_costs.insert((unit, window.to_owned()), nano);
         }
     }
+    // Hours are posted with some delay, and GPUs are read hour by hour.
+    let sql = "SELECT coalesce(team, '(untagged)') AS team, (sum(active_usd) * 1000000)::bigint AS active, (sum(idle_usd) * 1000000)::bigint AS idle,
+                      (sum(unmeasured_usd) * 1000000)::bigint AS unmeasured
+               FROM ledger.gpu_use_of($1::text::timestamptz, $2::text::timestamptz) GROUP BY 1";
+    let rows = sqlx::query(sql).bind((now - day).to_rfc3339()).bind(now.to_rfc3339()).fetch_all(&mut *connection).await;
+    for row in rows.map_err(LedgerFault::during("read the use of GPUs"))? {
+        let team: String = row.try_get("team").map_err(LedgerFault::during("read the use of GPUs of a team"))?;
+        for part in ["active", "idle", "unmeasured"] {
+            let usd = row.try_get(part).map_err(LedgerFault::during("read the use of GPUs of a team"))?;
+            figures.gpu_use.insert((team.clone(), part), MicroUsd(usd));
+        }
+    }
     Ok(figures)
 }
