@@ -1,29 +1,38 @@
 //! Whether an hour's cost is out of the ordinary.
 //!
-//! Decides: the ordinary (the same hour of the week, an hour to either side, over six weeks, rescaled to the level of the last week), how far
-//! an hour is from it, and that two hours in a row make an anomaly. Only more than usual counts.
-//! Does not: know what is planned (see `ledger::anomalies`) or say why (see [`super::variance`]).
+//! Decides: the rule for costs ([`HOURLY`]: the same hour of the week, an hour to either side, over six weeks, rescaled to the level of the
+//! last week), how far an hour must be from the ordinary, and that two hours in a row make an anomaly. Only more than usual counts.
+//! Does not: say how the ordinary and its spread are taken (see [`super::ordinary`]), know what is planned (see `ledger::anomalies`) or say
+//! why (see [`super::variance`]).
 //!
 //! Needs two weeks of history; before that nothing is out of the ordinary, as nothing is ordinary.
 
 use std::collections::BTreeMap;
 
+use super::ordinary::{Absent, Departure, Rule, Shorter, Sides};
 use crate::core::units::money::MicroUsd;
 
 /// Hours of a week.
 pub const WEEK: i64 = 168;
-/// Weeks that are looked back on.
-const WEEKS: i64 = 6;
-/// How many spreads above the ordinary an hour must be.
-const FIRES_AT: i128 = 3;
-/// The spread is at least this part of the ordinary, in per cent.
-const LEAST_SPREAD_PERCENT: i64 = 10;
-/// ... and at least this: cents are nobody's anomaly.
-const LEAST_SPREAD: i64 = 2_000_000;
-/// With fewer hours than this to compare with, nothing is reported.
-const LEAST_SAMPLES: usize = 4;
-/// 1.4826 times the median deviation estimates the standard deviation of a normal distribution; in ten-thousandths.
-const NORMAL: i128 = 14_826;
+/// How many thousandths of a spread above the ordinary an hour must be.
+const FIRES_AT: i64 = 3_000;
+
+/// What an hour ordinarily costs.
+pub const HOURLY: Rule = Rule {
+    season: WEEK,
+    seasons: 6,
+    near: 1,
+    level: Some(WEEK),
+    // Of a second week there is one sample of three: the day before, at the same hour, helps out.
+    shorter: Some(Shorter { season: 24, seasons: 13 }),
+    history: 2 * WEEK,
+    lately: None,
+    absent: Absent::Zero,
+    sides: Sides::Above,
+    least_spread_percent: 10,
+    // Cents are nobody's anomaly.
+    least_spread: 2_000_000,
+};
 
 /// Costs by hour since 1970. An hour that is absent cost nothing, if it lies after the first.
 pub type Hours = BTreeMap<i64, MicroUsd>;
@@ -39,72 +48,15 @@ pub struct Anomaly {
     pub ordinary: MicroUsd,
 }
 
-fn median(mut values: Vec<i64>) -> i64 {
-    if values.is_empty() {
-        return 0;
-    }
-    // Of an even number the upper one.
-    let middle = values.len() / 2;
-    *values.select_nth_unstable(middle).1
-}
-
-fn of(hours: &Hours, hour: i64) -> i64 {
-    hours.get(&hour).map_or(0, |cost| cost.0)
-}
-
-/// The level of the week that ends at `hour`.
-fn level(hours: &Hours, hour: i64) -> i64 {
-    let mut week: Vec<i64> = hours.range(hour - WEEK..hour).map(|(_, cost)| cost.0).collect();
-    // Hours that are absent cost nothing.
-    week.resize(usize::try_from(WEEK).unwrap_or_default(), 0);
-    median(week)
-}
-
-/// The ordinary cost of `hour` and its spread; `None` without history enough.
-fn ordinary(hours: &Hours, hour: i64) -> Option<(i64, i64)> {
-    let first = *hours.keys().next()?;
-    // Two hours back: what is being judged does not move the level it is judged by.
-    let now = level(hours, hour - 2);
-    let mut samples = Vec::new();
-    for week in 1..=WEEKS {
-        let then = hour - week * WEEK;
-        if then - 1 - WEEK < first {
-            break;
-        }
-        let scale = level(hours, then - 2);
-        samples.extend((then - 1..=then + 1).map(|h| {
-            let cost = of(hours, h);
-            if scale > 0 && now > 0 {
-                i64::try_from(i128::from(cost) * i128::from(now) / i128::from(scale)).unwrap_or(i64::MAX)
-            } else {
-                cost
-            }
-        }));
-    }
-    if samples.len() < LEAST_SAMPLES {
-        // Of a second week there is one sample of three: the day before, at the same hour, helps out.
-        let days = (1..=13).map(|day| hour - 24 * day).filter(|h| *h >= first);
-        samples.extend(days.map(|h| of(hours, h)));
-        if hour - first < 2 * WEEK || samples.len() < LEAST_SAMPLES {
-            return None;
-        }
-    }
-    let middle = median(samples.clone());
-    let deviation = median(samples.iter().map(|x| (x - middle).abs()).collect());
-    let spread = i64::try_from(i128::from(deviation) * NORMAL / 10_000).unwrap_or(i64::MAX);
-    Some((middle, spread.max(middle / 100 * LEAST_SPREAD_PERCENT).max(LEAST_SPREAD)))
-}
-
-fn fires(hours: &Hours, hour: i64) -> Option<i64> {
-    let (middle, spread) = ordinary(hours, hour)?;
-    (i128::from(of(hours, hour) - middle) >= FIRES_AT * i128::from(spread)).then_some(middle)
+fn fires(hours: &Hours, hour: i64) -> Option<Departure> {
+    HOURLY.departure(hours, hour).filter(|departure| departure.milli_spreads >= FIRES_AT)
 }
 
 /// Whether `hour` and the one before are both out of the ordinary.
 pub fn anomaly(hours: &Hours, hour: i64) -> Option<Anomaly> {
     fires(hours, hour - 1)?;
-    let middle = fires(hours, hour)?;
-    Some(Anomaly { hour, cost: MicroUsd(of(hours, hour)), ordinary: MicroUsd(middle) })
+    let ordinary = MicroUsd(fires(hours, hour)?.ordinary);
+    Some(Anomaly { hour, cost: hours.get(&hour).copied().unwrap_or_default(), ordinary })
 }
 
 #[cfg(test)]

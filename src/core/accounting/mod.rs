@@ -7,6 +7,7 @@
 //! - [`posting`]: the rows that bring the ledger from what is posted to the statement.
 //! - [`owners`]: who pays for a share, as labels stood at the time.
 //! - [`anomaly`], [`forecast`], [`pace`]: whether a cost is ordinary, what is to be expected, whether a budget will hold.
+//! - [`ordinary`]: how far a value of any series is from what is ordinary there.
 //! - [`unit_cost`]: what a request or a token cost.
 //! - [`gpu_use`]: how much of its GPUs a pod used, and what that part cost.
 //! - [`variance`]: why a month cost other than another.
@@ -21,6 +22,7 @@ pub mod bill;
 pub mod billing;
 pub mod forecast;
 pub mod gpu_use;
+pub mod ordinary;
 pub mod owners;
 pub mod pace;
 pub mod posting;

@@ -30,6 +30,13 @@ pub struct MicroUsdPerHour(pub i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct MicroUsdMillis(pub i128);
 
+impl From<MicroUsd> for i64 {
+    /// Millionths of a dollar.
+    fn from(amount: MicroUsd) -> i64 {
+        amount.0
+    }
+}
+
 impl MicroUsdPerHour {
     /// The exact cost of holding something at this rate for `span`.
     pub fn over(self, span: Millis) -> MicroUsdMillis {
