@@ -9,6 +9,7 @@
 //! - [`anomaly`], [`forecast`], [`pace`]: whether a cost is ordinary, what is to be expected, whether a budget will hold.
 //! - [`unit_cost`]: what a request or a token cost.
 //! - [`gpu_use`]: how much of its GPUs a pod used, and what that part cost.
+//! - [`recommendation`]: whether its GPUs could be fewer, smaller or shared.
 //! - [`variance`]: why a month cost other than another.
 //!
 //! Decides: every rule that turns facts into money. `src/ledger/views` states the billing and allocation rules in SQL as well; a test
@@ -24,6 +25,7 @@ pub mod gpu_use;
 pub mod owners;
 pub mod pace;
 pub mod posting;
+pub mod recommendation;
 pub mod statement;
 pub mod unit_cost;
 pub mod variance;
