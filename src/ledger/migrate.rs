@@ -75,6 +75,7 @@ pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
         ("make the views of decisions", include_str!("views/decisions.sql")),
         ("make the views of units", include_str!("views/units.sql")),
         ("make the view of GPU use", include_str!("views/gpu_use.sql")),
+        ("make the view of recommendations", include_str!("views/recommendations.sql")),
         ("make the view of variance", include_str!("views/variance.sql")),
         ("make the view of trust", include_str!("views/trust.sql")),
         ("make the FOCUS view", include_str!("views/focus.sql")),

@@ -8,7 +8,7 @@ use lowtide::core::units::ids::ObjectRef;
 use lowtide::core::units::time::Millis;
 use lowtide::core::workload::need::UsageUnit;
 use lowtide::ledger::import::{Format, UsageHour, store_usage};
-use lowtide::ledger::plans::{budget, forecast};
+use lowtide::ledger::plans::{budget, forecast, recommendations};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::reconcile::reconcile;
 use lowtide::ledger::report::{self, By, Days, EconomicsBy, Month, RefusalsBy, ReliabilityBy, Report, VarianceBy};
@@ -172,6 +172,7 @@ async fn every_report_goes_back_to_what_was_known_on_a_day() {
             report::retags(connection).await.unwrap().sentence,
             report::refusals(connection, &july(), &[RefusalsBy::Reason], &[]).await.unwrap().sentence,
             report::gpu_use(connection, &july(), By::Team, &[]).await.unwrap().sentence,
+            recommendations::kept::score(connection, &july()).await.unwrap().sentence,
             reconcile(connection, &this).await.unwrap().sentence,
         ];
         said.push(budget::report(connection, &this, LATER).await.unwrap().sentence);
@@ -193,6 +194,7 @@ async fn every_report_goes_back_to_what_was_known_on_a_day() {
         "No labels were corrected.",
         "No refused offer is on record for these days.",
         "No pod held a GPU in these days.",
+        "No recommendation was kept in these days: lowtide ledger recommendations --keep.",
         "Nothing is posted for 2026-07.",
         "No budget is entered for this month: lowtide ledger budget --enter FILE.",
     ];

@@ -21,6 +21,7 @@ mod outside;
 mod postings;
 mod providers;
 mod queries;
+mod recommendations;
 mod reports;
 mod roles;
 mod rules;

@@ -129,7 +129,7 @@ fn who(command: &str) -> Who {
         Some("retag") if !command.contains("--list") => Who::Writer,
         Some("anomalies") if command.contains("--mark") => Who::Writer,
         Some("budget") if command.contains("--enter") => Who::Planner,
-        Some("forecast") if command.contains("--keep") => Who::Planner,
+        Some("forecast" | "recommendations") if command.contains("--keep") => Who::Planner,
         Some("seal") => Who::Sealer,
         Some("migrate" | "archive") => Who::Owner,
         _ => Who::Reader,
@@ -160,6 +160,7 @@ fn files(folder: &Folder) {
     folder.file("costs.csv", "period,item,cost_usd,team\n2026-07-20,postgres,30,search\n");
     folder.file("focus.csv", &format!("BillingAccountId,BillingCurrency,BillingPeriodStart,ChargeCategory,ChargePeriodStart,ChargePeriodEnd,EffectiveCost,ProviderName,ResourceId,ServiceName,Tags\n\
         acct,USD,2026-07-01T00:00:00Z,Usage,{from},{to},12.00,AI Vendor,,Chat model,\"{{\"\"Squad\"\": \"\"search\"\"}}\"\n"));
+    folder.file("offers.csv", "region,zone,instance_type,capacity_type,price_per_hour\nus-east-1,use1-az4,g6.xlarge,spot,0.35\n");
     folder.file("tags.csv", "label,tag\nteam,Squad\n");
     let yaml = |heading: &str| {
         let block = MANUAL.split("```yaml\n").find(|block| block.starts_with(heading)).unwrap();
@@ -232,6 +233,8 @@ fn as_readers(server: &PrivatePostgres, folder: &Folder, decision: Option<uuid::
             "unit-economics",
             "gpu-use",
             "gpu-use --compare 2026-06 2026-07",
+            "recommendations",
+            "recommendations --score",
             "reliability",
             "refusals",
             "trust",
@@ -254,7 +257,7 @@ fn as_readers(server: &PrivatePostgres, folder: &Folder, decision: Option<uuid::
 #[test]
 fn every_question_has_its_sql_and_its_command() {
     let questions = questions();
-    assert_eq!(questions.len(), 21);
+    assert_eq!(questions.len(), 22);
     for (n, Question { words, command, sql }) in questions.iter().enumerate() {
         assert!(words.starts_with(&format!("{}. ", n + 1)) && words.contains('?'), "{words}");
         assert!(command.is_some() && sql.trim_end().ends_with(';') && sql.starts_with("SELECT"), "{words}: {sql}");

@@ -5,6 +5,7 @@ pub(super) mod fetch;
 mod gpu_use;
 mod import;
 mod plans;
+mod recommendations;
 mod retag;
 mod upkeep;
 
@@ -210,6 +211,9 @@ pub enum LedgerCommand {
     UnitEconomics(UnitEconomicsArgs),
     /// What useful pod time cost while its GPUs were active, while they were held and idle, and while nobody read them; or two spans of time compared.
     GpuUse(gpu_use::GpuUseArgs),
+    /// Fewer replicas, a smaller or shared GPU, or batch instead of serving, by how GPUs were used: what each saves on today's market; or what came of those
+    /// that were kept two weeks before.
+    Recommendations(recommendations::RecommendationsArgs),
     /// Interruptions by pool of capacity, and how fast work recovered.
     Reliability(ReliabilityArgs),
     /// Which offers were refused, and why, of those that decisions kept.
@@ -294,6 +298,7 @@ async fn answer(command: LedgerCommand) -> Answer {
             Ok(args.format.print(&report::unit_economics(&mut connection, &args.days.days()?, &args.by, &args.only).await?))
         }
         LedgerCommand::GpuUse(args) => gpu_use::answer(args).await,
+        LedgerCommand::Recommendations(args) => recommendations::answer(args).await,
         LedgerCommand::Reliability(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
             Ok(args.format.print(&report::reliability(&mut connection, &args.days.days()?, &args.by, &args.only).await?))

@@ -10,6 +10,7 @@
 //! - [`ordinary`]: how far a value of any series is from what is ordinary there.
 //! - [`unit_cost`]: what a request or a token cost.
 //! - [`gpu_use`]: how much of its GPUs a pod used, and what that part cost.
+//! - [`recommendation`]: whether its GPUs could be fewer, smaller or shared.
 //! - [`variance`]: why a month cost other than another.
 //!
 //! Decides: every rule that turns facts into money. `src/ledger/views` states the billing and allocation rules in SQL as well; a test
@@ -26,6 +27,7 @@ pub mod ordinary;
 pub mod owners;
 pub mod pace;
 pub mod posting;
+pub mod recommendation;
 pub mod statement;
 pub mod unit_cost;
 pub mod variance;

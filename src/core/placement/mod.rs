@@ -14,7 +14,9 @@
 //! - [`judge`]: all offers evaluated for one need.
 //! - [`mod@place`]: the purchase for all demands, via [`groups`], [`reduce`] and [`packing`].
 //! - [`counterfactual`]: what it would have cost otherwise.
+//! - [`mod@alike`]: what replicas of one need cost by themselves.
 
+pub mod alike;
 pub mod counterfactual;
 pub mod eligibility;
 pub mod groups;
@@ -32,6 +34,7 @@ pub mod score;
 mod sharing_out;
 pub mod taken_back;
 
+pub use alike::{Alike, alike};
 pub use counterfactual::counterfactuals;
 pub use judge::{Ranked, judge, judge_chosen, judge_demand, rank};
 pub use outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};

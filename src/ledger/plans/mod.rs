@@ -3,6 +3,7 @@
 //! - [`budget`]: plans by label and month, compared with what was spent.
 //! - [`anomalies`]: services out of the ordinary, and why.
 //! - [`forecast`]: the next months, by scenario and component, and how earlier forecasts came out.
+//! - [`recommendations`]: what to change about GPUs that are paid for and idle, and what came of it.
 //! - [`figures`]: all of it in short, for `/metrics`.
 //!
 //! Decides: which costs are put together. Does not: decide what is ordinary or expected (see [`crate::core::accounting`]).
@@ -11,6 +12,7 @@ pub mod anomalies;
 pub mod budget;
 pub mod figures;
 pub mod forecast;
+pub mod recommendations;
 
 use crate::core::units::money::MicroUsd;
 

@@ -20,11 +20,11 @@ GRANT USAGE ON SCHEMA ledger TO lowtide_writer, lowtide_reader, lowtide_sealer;
 GRANT INSERT ON ledger.decision, ledger.candidate_set, ledger.interval_opened, ledger.hour_priced, ledger.interval_closed,
     ledger.occupancy_opened, ledger.occupancy_closed, ledger.migration, ledger.interruption, ledger.price_quote, ledger.checkpoint,
     ledger.posting, ledger.true_up, ledger.workload_version, ledger.billed_line, ledger.usage_hour, ledger.revenue_day, ledger.external_cost,
-    ledger.statement, ledger.retag, ledger.fetched, ledger.gpu_use_hour TO lowtide_writer;
+    ledger.statement, ledger.retag, ledger.fetched, ledger.gpu_use_hour, ledger.recommendation TO lowtide_writer;
 -- Posting reads the facts it posts from, and of decisions no more than whose work they were about.
 GRANT SELECT ON ledger.interval_opened, ledger.hour_priced, ledger.interval_closed, ledger.occupancy_opened, ledger.occupancy_closed, ledger.migration,
     ledger.checkpoint, ledger.posting, ledger.true_up, ledger.workload_version, ledger.billed_line, ledger.usage_hour, ledger.revenue_day,
-    ledger.external_cost, ledger.archived_month, ledger.statement, ledger.retag, ledger.fetched, ledger.gpu_use_hour TO lowtide_writer;
+    ledger.external_cost, ledger.archived_month, ledger.statement, ledger.retag, ledger.fetched, ledger.gpu_use_hour, ledger.recommendation TO lowtide_writer;
 GRANT SELECT (id, at, posted_at, claim, workload_kind, workload_namespace, workload_name, team, service, environment, cost_center, product_area, component)
     ON ledger.decision TO lowtide_writer;
 GRANT SELECT, DELETE ON ledger.posting_queue TO lowtide_writer;
