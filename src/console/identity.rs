@@ -111,6 +111,9 @@ impl From<Refused> for Rejection {
     }
 }
 
+/// Answers, and when they were given.
+pub(super) type Answers<K, V> = Mutex<BTreeMap<K, (Timestamp, V)>>;
+
 /// What the API server said of people, and whose headers are believed.
 pub(crate) struct Gate {
     pub(super) client: Client,
@@ -118,12 +121,12 @@ pub(crate) struct Gate {
     user_header: HeaderName,
     groups_header: HeaderName,
     /// By SHA-256 of the token, which itself is kept nowhere.
-    people: Mutex<BTreeMap<[u8; 32], (Timestamp, Option<Person>)>>,
-    pub(super) rights: Mutex<BTreeMap<Person, (Timestamp, Rights)>>,
+    people: Answers<[u8; 32], Option<Person>>,
+    pub(super) rights: Answers<Person, Rights>,
 }
 
 /// Puts an answer where it is kept, and lets those go that hold no longer.
-pub(super) fn keep<K: Ord + Clone, V>(kept: &Mutex<BTreeMap<K, (Timestamp, V)>>, key: K, value: V, now: Timestamp) {
+pub(super) fn keep<K: Ord + Clone, V>(kept: &Answers<K, V>, key: K, value: V, now: Timestamp) {
     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
     if kept.len() >= KEPT {
         kept.retain(|_, (at, _)| now.since(*at) < HOLDS);
@@ -134,7 +137,7 @@ pub(super) fn keep<K: Ord + Clone, V>(kept: &Mutex<BTreeMap<K, (Timestamp, V)>>,
 }
 
 /// The answer that is kept and still holds.
-pub(super) fn kept<K: Ord, V: Clone>(kept: &Mutex<BTreeMap<K, (Timestamp, V)>>, key: &K, now: Timestamp) -> Option<V> {
+pub(super) fn kept<K: Ord, V: Clone>(kept: &Answers<K, V>, key: &K, now: Timestamp) -> Option<V> {
     let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
     kept.get(key).filter(|(at, _)| now.since(*at) < HOLDS).map(|(_, value)| value.clone())
 }

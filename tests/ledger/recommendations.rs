@@ -26,6 +26,9 @@ const DAYS: i64 = 14;
 const MADE: Timestamp = Timestamp(DAY.0 + DAYS * 24 * HOUR + 9 * HOUR);
 const AFTER: Timestamp = Timestamp(DAY.0 + (DAYS + 1) * 24 * HOUR);
 
+/// Active thousandths of the GPU, most memory in MiB, and whether the GPU was shared.
+type Reading = (i64, Option<i64>, bool);
+
 /// A pod of `workload` on a machine of its own with one GPU, for whole days.
 struct Lived {
     machine: Machine,
@@ -56,7 +59,7 @@ impl Lived {
     }
 
     /// Every hour is read: how active, how much memory, and whether the GPU is shared.
-    async fn is_read(&self, connection: &mut PgConnection, (per_mille, memory, shared): (i64, Option<i64>, bool)) {
+    async fn is_read(&self, connection: &mut PgConnection, (per_mille, memory, shared): Reading) {
         let sql = "INSERT INTO ledger.gpu_use_hour (id, at, claim_uid, pod_uid, revision, allocated_gpu_ms, active_gpu_ms, sampled_gpu_ms, most_memory_mib, metric, shared, source)
                    SELECT gen_random_uuid(), to_timestamp(h * 3600.0), $1, $2, 0, 3600000, 3600 * $5::bigint, 3600000, $6, 'm', $7, 'prometheus' FROM generate_series($3::bigint, $4::bigint - 1) h";
         let (from, to) = (self.machine.interval.from.0 / HOUR, self.machine.interval.to.0 / HOUR);
@@ -140,7 +143,7 @@ async fn requests(connection: &mut PgConnection, workload: &str, (from, days): (
 
 /// Six workloads before: a service of four at 10 %, two jobs that could share, a pod on too large a GPU, a service that is asked at noon, one whose engine takes
 /// all memory, and one that began late.
-fn before() -> Vec<(Lived, (i64, Option<i64>, bool))> {
+fn before() -> Vec<(Lived, Reading)> {
     let whole = (DAY, DAYS);
     let mut lives = Vec::new();
     for replica in 0..4 {
@@ -160,7 +163,7 @@ fn before() -> Vec<(Lived, (i64, Option<i64>, bool))> {
     lives
 }
 
-async fn write(ledger: &impl Ledger, connection: &mut PgConnection, lives: &[(Lived, (i64, Option<i64>, bool))]) {
+async fn write(ledger: &impl Ledger, connection: &mut PgConnection, lives: &[(Lived, Reading)]) {
     let records: Vec<LedgerRecord> = lives.iter().flat_map(|(lived, _)| lived.records()).collect();
     ledger.write(&records).await.unwrap();
     post(connection, LATER).await.unwrap();

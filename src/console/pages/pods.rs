@@ -59,7 +59,7 @@ fn table(console: &Console, pods: &[&Pod]) -> Markup {
         &["Pod", "State", "Machine", "$/h of the machine"],
         html! {
             @for (pod, (namespace, name)) in pods.iter().take(SHOWN).filter_map(|pod| Some((pod, address(pod)?))) {
-                @let machine = machine(*pod);
+                @let machine = machine(pod);
                 @let claim = machine.as_ref().and_then(|claim| claim.get());
                 tr {
                     th scope="row" { a href=(format!("/pods/{}/{}", percent_encoded(namespace), percent_encoded(name))) { (namespace) "/" (name) } }

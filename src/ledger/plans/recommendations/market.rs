@@ -18,6 +18,9 @@ const TODAY: Millis = Millis::from_hours(24);
 /// EC2 itself knows spot prices for no longer.
 const REMEMBERED: Millis = Millis::from_hours(90 * 24);
 
+/// Region, zone (of spot), instance type, capacity type, price per hour, and milliseconds since 1970.
+type Quote = (String, Option<String>, String, String, String, i64);
+
 const LAST: &str = "
     SELECT DISTINCT ON (region, zone, instance_type, capacity_type) region, zone, instance_type, capacity_type, price_usd_h::text AS price, ledger.ms(at) AS at
     FROM ledger.price_quote
@@ -46,7 +49,7 @@ pub async fn on_record(connection: &mut PgConnection, now: Timestamp) -> Result<
         market.offers.insert(capacity, offer);
     };
     for row in rows.map_err(LedgerFault::during("read today's prices"))? {
-        let read = || -> Result<(String, Option<String>, String, String, String, i64), sqlx::Error> {
+        let read = || -> Result<Quote, sqlx::Error> {
             Ok((
                 row.try_get("region")?,
                 row.try_get("zone")?,
