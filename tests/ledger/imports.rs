@@ -247,8 +247,18 @@ async fn usage_revenue_and_other_costs_are_replaced_and_never_edited() {
     assert_eq!(changed(&taken(&mut connection, Format::Usage, std::slice::from_ref(&usage)).await.unwrap()), Some((2, 0, 0)));
     assert_eq!(changed(&taken(&mut connection, Format::Usage, &[usage]).await.unwrap()), None);
     for quantity in [150, 100] {
-        let text = format!("hour,workload,requests\n2026-07-20T07:00:00Z,ml/of-chat,{quantity}\n2026-07-20T08:00:00Z,ml/of-chat,200\n");
-        let usage = folder.file("u.csv", &text);
+        let rows = [format!("2026-07-20T07:00:00Z,ml/of-chat,{quantity}\n"), "2026-07-20T08:00:00Z,ml/of-chat,200\n".to_owned()];
+        let text = |rows: &[String]| format!("hour,workload,requests\n{}", rows.concat());
+        if quantity == 100 {
+            // The very file that 150 has replaced; the same hours in another order are another file.
+            let old = folder.file("old.csv", &text(&rows));
+            let refused = taken(&mut connection, Format::Usage, &[old]).await.unwrap_err().to_string();
+            assert!(
+                refused.contains("these files were version 1 of the usage of") && refused.contains("--accept older-version"),
+                "{refused}"
+            );
+        }
+        let usage = folder.file("u.csv", &text(&if quantity == 100 { [rows[1].clone(), rows[0].clone()] } else { rows }));
         let found = taken(&mut connection, Format::Usage, &[usage]).await.unwrap();
         assert_eq!(changed(&found), Some((0, 1, 0)), "back to an earlier value is a version too");
         let now = server.psql("postgres", "SELECT quantity::bigint FROM ledger.usage ORDER BY hour LIMIT 1").unwrap();

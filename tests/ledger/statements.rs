@@ -475,7 +475,8 @@ async fn any_split_order_repetition_and_history_gives_the_books_of_the_last_vers
         ] {
             let versions: Vec<PathBuf> = (0..dice.between(1, 3))
                 .map(|n| {
-                    let amount = dice.between(100, 120);
+                    // No two versions say the same.
+                    let amount = 10 * dice.between(100, 120) + n;
                     let text = match format {
                         Format::Revenue => format!("2026-07,ml/of-search,{amount}\n"),
                         Format::Costs => format!("2026-07-{:02},api,{amount},t{}\n", dice.between(1, 31), dice.between(1, 2)),
@@ -484,9 +485,14 @@ async fn any_split_order_repetition_and_history_gives_the_books_of_the_last_vers
                     folder.file(&format!("{header}/{n}.csv").replace(',', "-"), &format!("{header}\n{text}"))
                 })
                 .collect();
-            for file in &versions {
+            for (n, file) in versions.iter().enumerate() {
                 for _ in 0..dice.between(1, 2) {
                     taken(&mut connections[0], format, std::slice::from_ref(file)).await.unwrap();
+                }
+                // Costs of two days are two periods.
+                if let (Some(old), false) = (n.checked_sub(1), format == Format::Costs) {
+                    let again = taken(&mut connections[0], format, std::slice::from_ref(&versions[old])).await.unwrap_err().to_string();
+                    assert!(again.contains("has replaced it") && again.contains("--accept older-version"), "seed {seed}: {again}");
                 }
             }
             taken(&mut connections[1], format, &versions[versions.len() - 1..]).await.unwrap();

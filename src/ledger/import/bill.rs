@@ -196,6 +196,7 @@ async fn take_period(
         run(connection, "clear up", CLEAR).await?;
         return Ok(Outcome { cell, id: holds.id, version: holds.version, changes, same: true });
     }
+    statement::refuse_what_was_replaced(connection, (&cell, &files), holds.as_ref(), checks).await?;
     let new = New {
         cell: &cell,
         said_version: version.delivery.made_at.clone().or_else(|| version.delivery.name.clone()),

@@ -73,6 +73,7 @@ pub(super) async fn new_version<K: Ord + Clone>(
     }
     statement::refuse_what_has_not_begun(connection, &cell, checks).await?;
     refuse(checks, holds.as_ref())?;
+    statement::refuse_what_was_replaced(connection, (&cell, from.files), holds.as_ref(), checks).await?;
     let version = next_version(connection, &cell).await?;
     let new = New {
         cell: &cell,

@@ -177,6 +177,35 @@ pub(super) async fn refuse_what_has_not_begun(connection: &mut PgConnection, cel
     })
 }
 
+/// Refuses files that were a version of the period before, and that another version has replaced since: most likely they were taken from the wrong folder. Asked only once they say
+/// something else than what holds.
+pub(super) async fn refuse_what_was_replaced(
+    connection: &mut PgConnection,
+    (cell, files): (&Cell, &[ReadFile]),
+    holds: Option<&Held>,
+    checks: &mut Checks,
+) -> Result<(), ImportFault> {
+    let Some(holds) = holds else { return Ok(()) };
+    let sql = "SELECT max(s.version) FROM ledger.statement s
+               WHERE s.kind = $1 AND s.source = $2 AND s.at = $3::text::timestamptz AND s.retracts IS NULL AND s.digest = $4
+                 AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id)
+                 AND s.digest <> (SELECT h.digest FROM ledger.statement h WHERE h.id = $5)";
+    let query = sqlx::query_scalar::<_, Option<i32>>(sql).bind(cell.kind.as_str()).bind(&cell.source).bind(cell.from.to_rfc3339());
+    let before = query.bind(digest_of(files)).bind(holds.id).fetch_one(connection).await;
+    match before.map_err(LedgerFault::during("ask whether these files were taken before"))? {
+        Some(version) => checks.refuse(Check::OlderVersion, || {
+            format!(
+                "these files were version {version} of the {} of {} from {}, and version {}, which holds, has replaced it: is there a newer file?",
+                cell.kind.as_str(),
+                cell.source,
+                cell.from.to_date(),
+                holds.version
+            )
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Puts a version on record.
 pub(super) async fn record(connection: &mut PgConnection, new: &New<'_>, version: i32, checks: &Checks) -> Result<Uuid, LedgerFault> {
     let id = id_of(new.cell, version);
