@@ -90,11 +90,12 @@ variable "volume_key_alias" {
 }
 
 variable "bill" {
-  description = "Bucket and prefix of the bill's files, to create a policy that reads them."
+  description = "Bucket and prefix of the bill's files, to create a policy that reads them; with fetch the operator gets it as well, for `ledger.fetch` of the chart."
   type = object({
     bucket      = string
     prefix      = optional(string, "")
     kms_key_arn = optional(string)
+    fetch       = optional(bool, false)
   })
   default = null
 }
