@@ -121,7 +121,7 @@ pub async fn make(
         return Err(ForecastFault::TooLittle(days.len()));
     }
     let calibration = calibrate(&days, SEED);
-    // The rest of this month is drawn as well and thrown away: growth counts from the first full month on.
+    // From the first full month on, growth with it.
     let mut at = now.month_end();
     let (mut names, mut lengths) = (Vec::new(), Vec::new());
     for _ in 0..months {

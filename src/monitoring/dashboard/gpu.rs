@@ -96,6 +96,14 @@ fn work() -> Row {
                 )],
             )
             .may_be_empty("NVIDIA's DCGM exporter is not scraped"),
+            Panel::prometheus(
+                "Held and idle, 24 hours",
+                "Dollars of the last 24 hours for GPUs that pods held, by team: while they were active, idle, or not measured. What the alert on held and idle GPUs reads.",
+                Draw::Table,
+                "currencyUSD",
+                &[q("max by (team, use) (lowtide_ledger_gpu_use_dollars{@})", "")],
+            )
+            .may_be_empty("the operator's login may not read the ledger"),
             Panel::ledger(
                 "Useful cost by use",
                 "Dollars per day of useful pod time: while GPUs were active, while they were held and idle, and while nobody read them.",

@@ -175,14 +175,14 @@ impl Dashboard {
     fn variables(&self) -> Vec<Value> {
         let mut list = Vec::new();
         if self.asks(Source::Prometheus) {
-            list.push(json!({"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "hide": 0, "multi": false, "includeAll": false}));
+            list.push(json!({"name": "prometheus_datasource", "label": "Prometheus data source", "type": "datasource", "query": "prometheus", "hide": 0, "multi": false, "includeAll": false}));
             for (name, query) in [
                 ("cluster", "label_values(lowtide_build_info, cluster)"),
                 ("job", "label_values(lowtide_build_info{cluster=~\"$cluster\"}, job)"),
             ] {
                 list.push(json!({
-                    "name": name, "label": capitalised(name), "type": "query", "datasource": {"type": "prometheus", "uid": "${datasource}"},
-                    "query": query, "refresh": 2, "sort": 1, "multi": true, "includeAll": true, "allValue": ".*", "hide": 0,
+                    "name": name, "label": capitalised(name), "type": "query", "datasource": {"type": "prometheus", "uid": "${prometheus_datasource}"},
+                    "query": query, "refresh": 2, "sort": 1, "multi": true, "includeAll": true, "allValue": ".+", "hide": 0,
                     "current": {"text": "All", "value": "$__all"},
                 }));
             }
@@ -212,7 +212,7 @@ impl Panel {
 
     fn to_json(&self, id: i64, place: &Value) -> Value {
         let datasource = match self.source {
-            Source::Prometheus => json!({"type": "prometheus", "uid": "${datasource}"}),
+            Source::Prometheus => json!({"type": "prometheus", "uid": "${prometheus_datasource}"}),
             Source::Ledger => json!({"type": "grafana-postgresql-datasource", "uid": "${ledger}"}),
         };
         let over_time = matches!(self.draw, Draw::Lines | Draw::Stacked | Draw::Heatmap);
