@@ -77,6 +77,7 @@ pub(super) struct Index<'a> {
     successors: OnceCell<Lookup<&'a str, Vec<&'a Claim>>>,
     by_claim_uid: OnceCell<Lookup<&'a str, &'a Instance>>,
     claim_uids: OnceCell<Lookup<&'a str, ()>>,
+    deleted_at_work: OnceCell<u64>,
 }
 
 /// A claim with what belongs to it.
@@ -368,6 +369,7 @@ impl<'a> Index<'a> {
             successors: OnceCell::new(),
             by_claim_uid: OnceCell::new(),
             claim_uids: OnceCell::new(),
+            deleted_at_work: OnceCell::new(),
         };
         (index, Claims::of(world))
     }
@@ -400,6 +402,15 @@ impl<'a> Index<'a> {
     /// Claims for whose machine EC2 has scheduled something, by name.
     pub(super) fn scheduled(&self) -> &[&'a Claim] {
         &self.of_claims.scheduled
+    }
+
+    /// How many claims with work on them are being deleted and have not been left yet.
+    pub(super) fn deleted_at_work(&self) -> u64 {
+        *self.deleted_at_work.get_or_init(|| {
+            let waits =
+                |m: &&Machine| m.claim.deleting && m.claim.status.moving.is_none() && !m.pods_among(&self.of_pods.placed).is_empty();
+            u64::try_from(self.machines.iter().filter(waits).count()).unwrap_or(u64::MAX)
+        })
     }
 
     /// Where in [`Index::machines`] the claim of this name is.

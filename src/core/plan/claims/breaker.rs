@@ -3,8 +3,9 @@
 //! Decides: whether one more such end may go on. Machines fail one at a time; many at once mean that what is seen is wrong (an API server
 //! restored from an old backup, a filter that shows nothing, a clock that jumped), and ending them would be the damage. So machines that were unwell
 //! already when the limit was used up stay for a day, or until a person says otherwise or they are well; one that fails later has a limit of its own.
-//! Does not: count ends that somebody asked for: interruptions, empty machines, moves by a pool's policy, cordons, deletions; nor those that EC2
-//! itself reports, or of machines on which nothing runs.
+//! Does not: count ends that somebody asked for: interruptions, empty machines, moves by a pool's policy, cordons, deletions one by one; nor those that EC2
+//! itself reports, or of machines on which nothing runs. Claims that are deleted in greater number at once are kept by the same limit: that is what deleting
+//! their definition does, and nobody means it.
 //!
 //! Every other end asks [`may_end`] first, whoever decides it; of a machine that has a claim, by [`may_give_up`].
 
@@ -71,6 +72,22 @@ pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64, unwell_since: 
         pass.wake(oldest + WINDOW);
     }
     pass.held_ends += count;
+    false
+}
+
+/// Whether claims that are being deleted may be left: not when more of them than [`limit`] wait for it at once.
+pub(in crate::core::plan) fn may_leave_deleted(pass: &mut Pass, claim: &Claim) -> bool {
+    let waiting = pass.index.deleted_at_work();
+    if waiting <= limit(pass) || pass.index.pods_on(&claim.name).is_empty() || is_lifted(pass) {
+        return true;
+    }
+    pass.held_ends += 1;
+    let note = format!(
+        "{waiting} claims with work on them are being deleted at once, more than the {} that may be given up: as if their definition (CRD) had been deleted or \
+         pruned. Their machines and work are kept until fewer are, or until a pool is annotated with {ALLOW} and a time within a day. If it was an accident: docs/operations.md",
+        limit(pass)
+    );
+    pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "EndsHeld"), "deleted", note);
     false
 }
 

@@ -143,7 +143,7 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
     let pool = pass.pool_of(claim);
     let (trigger, key, why) = match pool {
         _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "", "its capacity reservation ends"),
-        _ if claim.deleting => (Trigger::Deleted, "claim-deleted", "its claim was deleted"),
+        _ if claim.deleting && breaker::may_leave_deleted(pass, claim) => (Trigger::Deleted, "claim-deleted", "its claim was deleted"),
         None if pass.is_without_pool(claim) => (Trigger::Deleted, "pool-gone", "its node pool is gone"),
         Some(p) if p.deleting => (Trigger::Deleted, "pool-deleted", "its node pool was deleted"),
         _ => return false,

@@ -170,3 +170,25 @@ fn empty_machines_need_no_leave_of_the_breaker() {
     toy.run(60);
     assert_eq!((decided(&toy, Trigger::NodeGone), held(&toy)), (6, 0));
 }
+
+/// What `kubectl delete crd gpunodeclaims.lowtide.dev` does, or a pipeline that prunes definitions: every claim is being deleted at once.
+#[test]
+fn claims_that_are_deleted_in_numbers_keep_their_machines_until_a_person_says_so() {
+    let mut toy = working(6);
+    let delete = |toy: &mut Toy, count: usize| toy.world.claims.values_mut().take(count).for_each(|claim| claim.deleting = true);
+    delete(&mut toy, 6);
+    toy.run(900);
+    assert_eq!((decided(&toy, Trigger::Deleted), toy.held_ends, held(&toy), toy.running().len()), (0, 6, 6, 6), "{:?}", toy.events);
+    toy.another_leads();
+    toy.run(900);
+    assert_eq!((decided(&toy, Trigger::Deleted), toy.running().len()), (0, 6), "whoever leads");
+    let allowed = toy.now + Millis::from_hours(1);
+    toy.world.pools.values_mut().for_each(|pool| pool.ends_allowed_until = Some(allowed));
+    toy.run(900);
+    assert_eq!((decided(&toy, Trigger::Deleted), toy.held_ends), (6, 0));
+
+    let mut toy = working(6);
+    delete(&mut toy, 2);
+    toy.run(60);
+    assert_eq!((decided(&toy, Trigger::Deleted), toy.held_ends), (2, 0), "a person may delete claims");
+}
