@@ -97,11 +97,11 @@ impl Watches {
     pub fn start(client: &Client, cluster_uid: String, keys: AttributionKeys, ignore_label: String) -> Self {
         let mut watches = Watches { ignore_label, ..Watches::new(cluster_uid, keys) };
         let mut start = Starter { changed: Arc::clone(&watches.changed), ..Starter::new(client) };
-        let managed = watcher::Config::default().labels(&format!("{}=true", words::MANAGED_LABEL));
-        let others = watcher::Config::default().labels(&format!("{}!=true", words::MANAGED_LABEL)).fields("spec.nodeName!=");
-        let by_id = watcher::Config::default().labels(names::INSTANCE_ID);
-        let by_class = watcher::Config::default().labels(&format!("{},!{}", names::NODE_CLASS, names::INSTANCE_ID));
-        let all = watcher::Config::default;
+        let all = || watcher::Config::default().page_size(PAGE);
+        let managed = all().labels(&format!("{}=true", words::MANAGED_LABEL));
+        let others = all().labels(&format!("{}!=true", words::MANAGED_LABEL)).fields("spec.nodeName!=");
+        let by_id = all().labels(names::INSTANCE_ID);
+        let by_class = all().labels(&format!("{},!{}", names::NODE_CLASS, names::INSTANCE_ID));
         start.guarded(&watches.pods, managed, pods::trim);
         start.guarded(&watches.others, others, nodes::trim_other);
         start.guarded(&watches.volume_claims, all(), |_| ());
@@ -266,4 +266,6 @@ impl Starter {
     }
 }
 
+/// Objects a page of a list: one may have more than a megabyte, and whoever may make pods may make many.
+const PAGE: u32 = 50;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -49,7 +49,9 @@ pub fn check(variable: &str, url: &str) -> Result<(), InsecureEndpoint> {
         return Ok(());
     }
     let scheme = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
-    Err(InsecureEndpoint { variable: variable.to_owned(), found: format!("{scheme}://{host}") })
+    // A password may have a slash in it: what is before the last @ is shown to nobody.
+    let shown = rest.rsplit_once('@').map_or(host, |(_, after)| after.split(['/', '?', '#']).next().unwrap_or_default());
+    Err(InsecureEndpoint { variable: variable.to_owned(), found: format!("{scheme}://{shown}") })
 }
 
 #[cfg(test)]
@@ -70,5 +72,7 @@ mod tests {
         }
         let said = check("AWS_ENDPOINT_URL", "http://user:secret@ec2.example/path").unwrap_err().to_string();
         assert!(said.contains("http://ec2.example") && !said.contains("secret"), "{said}");
+        let said = check("AWS_ENDPOINT_URL", "http://user:tiger/lily@ec2.example/path").unwrap_err().to_string();
+        assert!(said.contains("http://ec2.example\"") && !said.contains("tiger"), "{said}");
     }
 }
