@@ -24,7 +24,6 @@ pub struct Settled {
     /// What was seen in each region, where it does not matter when it was seen.
     seen: Option<BTreeMap<Region, Option<Mark>>>,
     cluster: (String, String),
-    unasked_ends: Vec<Timestamp>,
     ec2_ahead: Option<Millis>,
     notices: Vec<PendingNotice>,
     in_flight: BTreeSet<Lane>,
@@ -56,7 +55,6 @@ impl Settled {
             marks,
             seen: (!planned.looks_matter).then(|| world.instances.iter().map(|(region, look)| (region.clone(), mark_of(look))).collect()),
             cluster: (world.cluster.clone(), world.cluster_uid.clone()),
-            unasked_ends: world.unasked_ends.clone(),
             ec2_ahead: world.ec2_ahead,
             notices: world.notices.clone(),
             in_flight: world.in_flight.clone(),
@@ -93,7 +91,6 @@ impl Settled {
             ("cluster", self.cluster.0 == world.cluster && self.cluster.1 == world.cluster_uid),
             ("outbox_full", self.outbox_full == world.outbox_full),
             ("outbox_closed", self.outbox_closed == world.outbox_closed),
-            ("unasked_ends", self.unasked_ends == world.unasked_ends),
             ("ec2_ahead", self.ec2_ahead == world.ec2_ahead),
         ];
         if let Some((name, _)) = own.into_iter().find(|(_, same)| !same) {
@@ -177,7 +174,6 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part))
         // `Settled` keeps these and compares them by content.
         cluster: _,
         cluster_uid: _,
-        unasked_ends: _,
         ec2_ahead: _,
         notices: _,
         in_flight: _,

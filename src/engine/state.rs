@@ -388,7 +388,6 @@ impl State {
             doubtful_nodes: doubtful,
             unclaimed_since: self.unclaimed_since.clone(),
             first_sights: self.first_sights.clone(),
-            unasked_ends: self.memory.unasked_ends.clone(),
             ec2_ahead: self.ec2_ahead,
             pools: view.pools,
             classes: view.classes,
@@ -585,7 +584,7 @@ mod tests {
             let mut state = State { leading, ..State::default() };
             state.memory.unasked_ends = vec![toy.now - Millis::from_hours(12); 2];
             state.take_in("toy-uid", &view, toy.now);
-            let counted = state.snapshot(("c", "toy-uid"), view.clone(), toy.now).unasked_ends.len();
+            let counted = state.snapshot(("c", "toy-uid"), view.clone(), toy.now).memory.unasked_ends.len();
             let kept = (state.memory.unasked_ends.len(), counted, state.memory_is_due);
             assert_eq!(kept, if leading { (3, 3, true) } else { (2, 2, false) });
             state.memory_is_due = false;

@@ -210,9 +210,8 @@ impl Toy {
             let asked = plan_asking_about_each(&self.settings, &self.world, self.now);
             assert_eq!(decided, asked, "the same inputs gave two plans, or a machine at rest had something to say");
             self.still_holds(&decided);
-            self.world.unasked_ends.extend((0..decided.unasked_ends).map(|_| self.now));
             if decided.unasked_ends > 0 {
-                self.world.memory.unasked_ends = self.world.unasked_ends.clone();
+                self.world.memory.unasked_ends.extend((0..decided.unasked_ends).map(|_| self.now));
             }
             self.held_ends = decided.held_ends;
             self.take(decided);
@@ -251,11 +250,10 @@ impl Toy {
         }
     }
 
-    /// Another operator leads, or this one starts again: what was seen is forgotten, and how many were ended is read from what was kept.
+    /// Another operator leads, or this one starts again: what was seen is forgotten; how many were ended is in what was kept.
     pub fn another_leads(&mut self) {
         let world = &mut self.world;
         (world.unclaimed_since, world.first_sights) = Default::default();
-        world.unasked_ends = world.memory.unasked_ends.clone();
     }
 
     /// Since when machines have had no claim, what was first seen when, and what pods were bound by, as the engine keeps it.

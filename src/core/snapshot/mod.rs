@@ -123,8 +123,6 @@ pub struct Snapshot {
     pub unclaimed_since: Shared<BTreeMap<InstanceId, Timestamp>>,
     /// Since when this leader has seen nodes unwell, machines not joined and pods not running.
     pub first_sights: Shared<FirstSights>,
-    /// When this leader ended machines without anybody's asking, lately.
-    pub unasked_ends: Vec<Timestamp>,
     /// How far EC2's clock is ahead of ours, where an answer of EC2 said its time; it may be negative.
     pub ec2_ahead: Option<Millis>,
     /// Instances tagged with the cluster's name, per region: ours, and those of others of the same name.

@@ -53,7 +53,7 @@ fn lately<'p>(pass: &'p Pass) -> &'p [Vec<Timestamp>; 2] {
     pass.ends_lately.get_or_init(|| {
         let within = |at: &Timestamp| pass.now.since(*at) < ENDS_KEPT;
         let written = pass.world.first_sights.given_up();
-        [pass.world.unasked_ends.iter().copied().filter(within).collect(), written.filter(within).collect()]
+        [pass.world.memory.unasked_ends.iter().copied().filter(within).collect(), written.filter(within).collect()]
     })
 }
 

@@ -152,7 +152,7 @@ fn ends_are_counted_on_by_what_the_leader_before_kept() {
     let text = toy.world.memory.to_text(toy.now);
     let kept = crate::core::snapshot::memory::MarketMemory::from_text(&text, toy.now).unwrap();
     assert_eq!(kept.unasked_ends, [toy.now - Millis::from_mins(1), toy.now], "by another's clock, and not those of long ago");
-    toy.world.unasked_ends = kept.unasked_ends;
+    toy.world.memory.unasked_ends = kept.unasked_ends;
     toy.world.nodes.values_mut().for_each(|node| node.ready = false);
     toy.run(300);
     assert_eq!((decided(&toy, Trigger::NodeNotReady), toy.held_ends), (0, 6));
