@@ -38,17 +38,17 @@ fn cheapest_of_chat(stage: &Stage) -> Result<Value, LabError> {
     Ok(cheapest(claims))
 }
 
-/// The cheapest of the machines that were bought for work whose machines EC2 took: what EC2 has just taken back is left alone for half an hour,
-/// so these are where the next pod would go.
-fn cheapest_replacement(stage: &Stage) -> Result<Value, LabError> {
-    let bought_for_a_notice =
-        |claim: &Value| text(claim, "/spec/reason") == "interruption-notice" && text(claim, "/spec/capacityType") == "spot";
-    let claims = stage.list("gpunodeclaims")?.into_iter().filter(bought_for_a_notice);
-    match cheapest(claims) {
-        // The story may be played without notices.
-        Value::Null => cheapest_of_chat(stage),
-        claim => Ok(claim),
-    }
+/// The cheapest spot machine whose capacity EC2 has not taken back in this story: what it has is left alone for half an hour, so this is where the next pod would go.
+async fn cheapest_of_the_untaken(stage: &Stage) -> Result<Value, LabError> {
+    let state = stage.lab.ec2("state").await?;
+    let seen = state.pointer("/instances").and_then(Value::as_array).into_iter().flatten();
+    let noticed = seen.filter(|instance| !text(instance, "/noticed_at_ms").is_empty());
+    let taken: BTreeSet<(String, String)> = noticed.map(|instance| (text(instance, "/zone"), text(instance, "/instance_type"))).collect();
+    let untaken = |claim: &Value| {
+        let capacity = (text(claim, "/spec/zone"), text(claim, "/spec/instanceType"));
+        text(claim, "/spec/capacityType") == "spot" && !taken.contains(&capacity)
+    };
+    Ok(cheapest(stage.list("gpunodeclaims")?.into_iter().filter(untaken)))
 }
 
 fn cheapest(claims: impl Iterator<Item = Value>) -> Value {
@@ -77,7 +77,7 @@ pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
     let mut step =
         StepReport::begin('d', "the chosen pool has no capacity, then no spot pool has: next offer, on-demand, and back when spot returns");
     empty_machines_end(stage).await?;
-    let cheapest = cheapest_replacement(stage)?;
+    let cheapest = cheapest_of_the_untaken(stage).await?;
     stage.lab.order("capacity", &pool_of(&cheapest)).await?;
     stage.lab.apply(&one("search", "discovery").manifest(stage.scale))?;
     step.check("with the cheapest pool dry, the pod still lands", stage.wait_ready("search", 1, 120).await?);
