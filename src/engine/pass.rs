@@ -73,6 +73,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let mut state = self.state();
         state.in_flight.extend(step.lanes.iter().cloned());
         state.note_recorded(ids, self.clock.now());
+        state.recent_refusals.note(&step.records, self.clock.now());
         for action in &step.actions {
             match action {
                 Action::Cluster(ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces }) => {

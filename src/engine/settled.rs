@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::Plan;
 use crate::core::fleet::{Bound, Instance};
+use crate::core::record::RecentRefusals;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::shared::{Mark, Shared};
@@ -31,6 +32,7 @@ pub struct Settled {
     ending: BTreeSet<ClaimName>,
     refused_replacements: BTreeMap<Uid, RefusedReplacement>,
     recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
+    recent_refusals: RecentRefusals,
     market_surveyed: bool,
     ledger_available: bool,
     outbox_full: bool,
@@ -62,6 +64,7 @@ impl Settled {
             ending: world.ending.clone(),
             refused_replacements: world.refused_replacements.clone(),
             recent_launches: world.recent_launches.clone(),
+            recent_refusals: world.recent_refusals.clone(),
             market_surveyed: world.market_surveyed,
             ledger_available: world.ledger_available,
             outbox_full: world.outbox_full,
@@ -88,6 +91,7 @@ impl Settled {
             ("refused_replacements", self.refused_replacements == world.refused_replacements),
             ("notices", self.notices == world.notices),
             ("recent_launches", self.recent_launches == world.recent_launches),
+            ("recent_refusals", self.recent_refusals == world.recent_refusals),
             ("cluster", self.cluster.0 == world.cluster && self.cluster.1 == world.cluster_uid),
             ("outbox_full", self.outbox_full == world.outbox_full),
             ("outbox_closed", self.outbox_closed == world.outbox_closed),
@@ -181,6 +185,7 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part))
         ending: _,
         refused_replacements: _,
         recent_launches: _,
+        recent_refusals: _,
         market_surveyed: _,
         ledger_available: _,
         outbox_full: _,

@@ -133,6 +133,8 @@ pub struct State {
     pub surveys: BTreeMap<Region, Survey>,
     /// Recent launches per pool.
     pub recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
+    /// Refusals recorded within the last hour.
+    pub recent_refusals: crate::core::record::RecentRefusals,
     /// Records waiting in the outbox, as of the last read, and since when the ledger has been unavailable.
     pub outbox_size: usize,
     /// When the oldest waiting record happened.
@@ -419,6 +421,7 @@ impl State {
             outbox_full: self.outbox_size >= OUTBOX_BOUND,
             outbox_closed: self.outbox_size >= OUTBOX_CLOSED,
             recent_launches: self.recent_launches.clone(),
+            recent_refusals: self.recent_refusals.clone(),
             moves_considered_at: self.moves_considered_at,
         }
     }

@@ -226,6 +226,7 @@ impl Toy {
             self.world.moves_considered_at = Some(self.now);
         }
         for step in decided.steps {
+            self.world.recent_refusals.note(&step.records, self.now);
             for record in &step.records {
                 self.world.recorded.insert(record.id(), self.now);
                 match record {

@@ -59,6 +59,8 @@ pub(super) struct Pass<'a> {
     pub(super) hurries: bool,
     /// Machines of which there is nothing to say, by their position among all claims.
     pub(super) resting: Vec<bool>,
+    /// How many refusals of each namespace this pass records.
+    pub(super) refused: BTreeMap<String, usize>,
     /// Machines whose end the breaker lets go on in this pass, and those that it keeps.
     pub(super) unasked_ends: u64,
     pub(super) held_ends: u64,
@@ -106,6 +108,7 @@ impl<'a> Pass<'a> {
             looks_matter: Cell::new(false),
             hurries: false,
             resting: Vec::new(),
+            refused: BTreeMap::new(),
             unasked_ends: 0,
             held_ends: 0,
             ends_lately: OnceCell::new(),

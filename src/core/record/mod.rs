@@ -10,7 +10,7 @@ use std::hash::BuildHasherDefault;
 use rustc_hash::FxHasher;
 
 use crate::core::units::ids::Uid;
-use crate::core::units::time::Timestamp;
+use crate::core::units::time::{Millis, Timestamp};
 
 pub use decision::{CounterfactualRate, Counterfactuals, Decision, JudgedOffer, Judgement, Outcome};
 pub use facts::{
@@ -66,6 +66,37 @@ pub const OUTBOX_BOUND: usize = 4_000_000;
 /// From this many on nothing is bought for new pods: a full etcd would stop the whole cluster. Rescues, moves and ends go on; there are no more of them than
 /// machines.
 pub const OUTBOX_CLOSED: usize = OUTBOX_BOUND / 2 * 3;
+
+/// This number of refusals of one namespace's pods is recorded within an hour: whoever may make pods may make thousands that nothing can hold.
+pub const REFUSALS_AN_HOUR: usize = 120;
+
+/// When refusals of each namespace's pods were recorded within the last hour. Of this process: after a restart it counts from nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecentRefusals(BTreeMap<String, Vec<Timestamp>>);
+
+impl RecentRefusals {
+    const KEPT: Millis = Millis::from_hours(1);
+
+    /// Notes the refusals among `records`, which are recorded `now`.
+    pub fn note(&mut self, records: &[LedgerRecord], now: Timestamp) {
+        for record in records {
+            if let LedgerRecord::Decision(decision) = record
+                && decision.outcome == Outcome::Refuse
+                && let Some(workload) = &decision.workload
+            {
+                self.0.retain(|_, at| at.last().is_some_and(|last| now.since(*last) < Self::KEPT));
+                let at = self.0.entry(workload.object.namespace.clone()).or_default();
+                at.retain(|at| now.since(*at) < Self::KEPT);
+                at.push(now);
+            }
+        }
+    }
+
+    /// How many of `namespace` were recorded within the hour before `now`.
+    pub fn of(&self, namespace: &str, now: Timestamp) -> usize {
+        self.0.get(namespace).map_or(0, |at| at.iter().filter(|at| now.since(**at) < Self::KEPT).count())
+    }
+}
 
 /// What was written lately, and when, so that it is not written again. Writing again is harmless, so this may forget.
 pub type Recorded = BTreeMap<uuid::Uuid, Timestamp>;

@@ -173,6 +173,8 @@ pub struct Snapshot {
     pub ledger_available: bool,
     /// When each pool's recent launches were asked, for launches per minute.
     pub recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
+    /// What the books have received of refusals within the last hour.
+    pub recent_refusals: crate::core::record::RecentRefusals,
     /// When it was last thought about leaving machines for cheaper ones.
     pub moves_considered_at: Option<Timestamp>,
 }

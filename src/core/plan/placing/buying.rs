@@ -10,14 +10,14 @@ use super::super::pass::{Pass, target};
 use super::super::reporting::wording;
 use super::apart;
 use super::asking::Asked;
-use super::beyond;
 use super::bindings::{bind_as_kept, bindings_of, keep_bindings};
-use super::deadline::{self, Verdict};
+use super::deadline;
 use super::judging::Judged;
+use super::refusing::refuse;
 use super::replacing::{is_rescue, replaced_pod};
 use super::room::{free_room, kept_for};
 use super::tied;
-use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
+use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
 use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, Placement, PlacementRequest, PlannedMachine, Target};
@@ -192,7 +192,7 @@ fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
     }))
 }
 
-fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
+pub(super) fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
     let leaving = replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));
     match leaving.and_then(|claim| claim.status.moving.as_ref()) {
         Some(mark) => mark.trigger,
@@ -467,59 +467,4 @@ fn reservation_for(pass: &Pass, at: &Capacity, class: &NodeClass) -> Option<Opti
     }
     let offer = pass.reserved.get(at)?;
     class.reservations.iter().any(|named| named.id == offer.reservation).then_some(Some(offer.reservation.clone()))
-}
-
-/// No offer will do: said once per pod as long as the counts stay the same.
-fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Option<&Verdict>) {
-    let waits = verdict.filter(|verdict| verdict.waits);
-    let (kind, reason) = if waits.is_some() { (EventKind::Normal, "WaitingForSpot") } else { (EventKind::Warning, "Unplaceable") };
-    if waits.is_some() {
-        // Time passes, and what a deadline asks for changes with it.
-        pass.wake(pass.now + crate::core::units::time::Millis::from_mins(1));
-    }
-    let Ok((need, _)) = &pod.need else { return };
-    let beyond = beyond::every_machine(pass, pod, need);
-    let grounds = beyond.into_iter().chain(verdict.map(|verdict| verdict.text.clone()));
-    let note = grounds.chain([wording::refused(judgement)]).collect::<Vec<_>>().join("; ");
-    // Two operators may both refuse it in one moment, each by the prices it knows.
-    let seen = format!("{}#{}", pod.identity.uid, judgement.offers_hash);
-    let id = DecisionId::derive(&pass.world.cluster, "refuse", &seen, pass.moment());
-    let subject = EventSubject::Pod(pod.identity.clone());
-    let key = refusal_key(judgement);
-    let event = Event { subject: subject.clone(), kind, reason, key: key.clone(), note: note.clone() };
-    if !pass.world.recorded.contains_key(&event.id()) {
-        let pool = pass.pools_for(pod).first().cloned();
-        let decision = Decision {
-            id,
-            cluster: pass.cluster.clone(),
-            decided_at: pass.now,
-            trigger: trigger_of(pass, pod),
-            outcome: Outcome::Refuse,
-            text: note.clone(),
-            policy_hash: pool.as_ref().and_then(|name| pass.world.pools.get(name)).map_or_else(|| "".into(), |pool| pass.policy_hash(pool)),
-            node_pool: pool,
-            workload: Some(pod.workload.clone()),
-            attribution: pod.attribution.clone(),
-            pods: vec![pod.identity.clone()],
-            need: Some(need.clone()),
-            judgement: judgement.clone(),
-            counterfactuals: Default::default(),
-            claim: None,
-            from_claim: None,
-            instance: None,
-            code_version: pass.settings.code_version.clone(),
-        };
-        // The bulk of what is decided while nothing can be had, and said again while it holds: it does not fill etcd.
-        if !pass.world.outbox_full {
-            pass.step(vec![Lane::Pod(pod.identity.uid.clone())], vec![LedgerRecord::Decision(Box::new(decision))], Vec::new());
-        }
-        pass.emit(subject, (kind, reason), key, note);
-    }
-}
-
-/// What makes a refusal news: how many offers each reason refused, and which offer came nearest.
-fn refusal_key(judgement: &Judgement) -> String {
-    let counted: Vec<String> = judgement.refused.iter().map(|(reason, count)| format!("{}:{count}", code_of(reason))).collect();
-    let nearest = judgement.best_refused.first().map_or_else(String::new, |best| best.capacity.to_string());
-    format!("{}@{nearest}", counted.join(","))
 }

@@ -10,6 +10,7 @@
 //! - [`judging`]: what decisions of equal pods share.
 //! - [`replacing`]: which pod a waiting pod replaces.
 //! - `looking`: what `deadline`, `serving` and `spreading` share when they look at the market for one pod.
+//! - `refusing`: what is said and recorded when no offer will do.
 //! - [`reserved`]: offers of capacity reservations, and when work leaves one that ends.
 //! - [`room`]: what is free on a machine, and for whom it is kept.
 //! - [`serving`]: which pool the next replica of a service with spares goes to.
@@ -25,6 +26,7 @@ pub(super) mod buying;
 pub(super) mod deadline;
 pub(super) mod judging;
 mod looking;
+mod refusing;
 pub(super) mod replacing;
 pub mod reserved;
 pub(super) mod room;

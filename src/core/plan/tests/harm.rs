@@ -9,12 +9,12 @@ use crate::core::market::CapacityType;
 use crate::core::record::Outcome;
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Held, Observed};
-use crate::core::units::ids::{ClaimName, InstanceId};
+use crate::core::units::ids::{ClaimName, InstanceId, ObjectRef};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
 use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::need::WorkloadKind;
-use crate::core::workload::{Baseline, Pod, PodIdentity, PodPhase, Replaces};
+use crate::core::workload::{Baseline, Pod, PodIdentity, PodPhase, Replaces, Workload};
 
 /// As after a rollback: the pool has a word that this version does not know.
 #[test]
@@ -228,6 +228,57 @@ fn a_full_outbox_says_so_and_takes_no_more_refusals_but_every_purchase() {
     assert!(said(&toy, "OutboxFull") == 1 && said(&toy, "Unplaceable") > 0, "{:?}", toy.events);
     let outcomes: Vec<Outcome> = toy.decisions().iter().map(|d| d.outcome).collect();
     assert!(!outcomes.contains(&Outcome::Refuse) && outcomes.contains(&Outcome::Launch), "{outcomes:?}");
+}
+
+/// A pod that no machine can hold, in `namespace`.
+fn impossible(toy: &mut Toy, namespace: &str) {
+    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
+    let pod = toy.world.pods.get_mut(&uid).unwrap();
+    pod.identity.object.namespace = namespace.to_owned();
+    pod.workload =
+        Workload { object: ObjectRef { namespace: namespace.to_owned(), name: uid.to_string() }, ..(*pod.workload).clone() }.into();
+    if let Ok((need, _)) = &mut pod.need {
+        need.gpu_memory.0 = 1_000_000;
+    }
+}
+
+/// Thousands of pods that nothing can hold, or one loop that makes and deletes them, would fill the books.
+#[test]
+fn one_namespace_cannot_fill_the_books_with_refusals() {
+    let mut toy = Toy::new();
+    toy.world.pools.values_mut().for_each(|pool| pool.namespaces = ["flood", "quiet"].map(str::to_owned).into());
+    (0..150).for_each(|_| impossible(&mut toy, "flood"));
+    impossible(&mut toy, "quiet");
+    toy.run(30);
+    let refused = |toy: &Toy, namespace: &str| {
+        let all = toy.decisions().into_iter().filter(|d| d.outcome == Outcome::Refuse);
+        all.filter(|d| d.workload.as_ref().is_some_and(|w| w.object.namespace == namespace)).count()
+    };
+    assert_eq!([refused(&toy, "flood"), refused(&toy, "quiet")], [120, 1]);
+    assert_eq!([said(&toy, "Unplaceable"), said(&toy, "TooManyRefusals")], [151, 1], "each pod says why it waits");
+    toy.world.pods.retain(|_, pod| pod.identity.object.namespace != "flood");
+    (0..150).for_each(|_| impossible(&mut toy, "flood"));
+    toy.run(30);
+    assert_eq!(refused(&toy, "flood"), 120, "made again they are the same flood");
+    toy.now = toy.now + Millis::from_hours(1);
+    toy.run(30);
+    assert_eq!([refused(&toy, "flood"), refused(&toy, "quiet")], [240, 2], "an hour later they are said again");
+}
+
+#[test]
+fn prices_that_move_make_no_new_refusals() {
+    let mut toy = Toy::new();
+    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
+    if let Ok((need, _)) = &mut toy.world.pods.get_mut(&uid).unwrap().need {
+        need.gpu_memory.0 = 1_000_000;
+    }
+    for step in 0..20_i64 {
+        for (at, offer) in (0..).zip(toy.world.market.offers.values_mut()) {
+            offer.price_per_hour.0 = 100_000 + (step * 7 + at * 11) % 50 * 1_000;
+        }
+        toy.run(30);
+    }
+    assert_eq!((said(&toy, "Unplaceable"), toy.decisions().len()), (1, 1), "{:?}", toy.events);
 }
 
 /// Whoever is root on a machine writes what its kubelet says: a large node would draw the pods of all, with their Secrets.
