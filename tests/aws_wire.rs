@@ -326,6 +326,38 @@ async fn a_region_that_cannot_be_reached_is_no_answer() {
 }
 
 /// Instance metadata by hand: a token is demanded, and `spot` and `rebalance` are the documents there are.
+/// `lowtide offers --live` with a configuration file of AWS's, and what it says.
+async fn offers_with(config: &str, more: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config");
+    std::fs::write(&file, config).unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_lowtide"));
+    command.args(["offers", "--live", "--regions", "us-east-1"]).args(more).env_remove("AWS_ENDPOINT_URL");
+    command
+        .env("AWS_CONFIG_FILE", file)
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    let output = command.output().await.unwrap();
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test]
+async fn a_profile_that_points_to_plain_http_is_sent_nothing() {
+    let server = Server::start(async |_, _| (StatusCode::FORBIDDEN, String::new())).await;
+    // This machine, under a name that is not known for it: what is sent would arrive.
+    let url = server.url.replace("127.0.0.1", "0.0.0.0");
+    let of_all = format!("[default]\nendpoint_url = {url}\n");
+    let of_each: String = ["ec2", "pricing"].map(|service| format!("{service} =\n  endpoint_url = {url}\n")).concat();
+    for config in [of_all.clone(), format!("[default]\nservices = ours\n[services ours]\n{of_each}")] {
+        let said = offers_with(&config, &[]).await;
+        assert!(said.contains("signed requests would leave this machine in the clear"), "{said}");
+        assert_eq!(server.actions(), Vec::<String>::new());
+    }
+    offers_with(&of_all, &["--allow-insecure-endpoint"]).await;
+    assert!(!server.actions().is_empty(), "where it is allowed it is asked");
+}
+
 async fn metadata(spot: Option<&'static str>, rebalance: Option<&'static str>) -> String {
     let document = move |headers: HeaderMap, uri: axum::http::Uri, method: axum::http::Method| async move {
         if method == axum::http::Method::PUT && uri.path() == "/latest/api/token" {

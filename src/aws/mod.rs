@@ -11,6 +11,7 @@ pub mod fleet;
 mod health;
 mod images;
 pub mod imds;
+mod in_the_clear;
 pub mod instances;
 pub mod interruption;
 pub mod machines;
@@ -88,13 +89,24 @@ pub struct AwsSettings {
     pub credentials: Option<Credentials>,
     /// How long we wait.
     pub timeouts: Timeouts,
+    /// Signed requests may go to other machines over plain http, where a profile of AWS's configuration file says so.
+    pub allow_insecure_endpoint: bool,
 }
 
 impl AwsSettings {
     /// Real AWS, with [`Timeouts::default`].
     pub fn new(cluster: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
         let cluster_uid = String::new();
-        AwsSettings { endpoint_url: None, cluster: cluster.into(), cluster_uid, clock, credentials: None, timeouts: Timeouts::default() }
+        let (credentials, timeouts) = (None, Timeouts::default());
+        AwsSettings {
+            endpoint_url: None,
+            cluster: cluster.into(),
+            cluster_uid,
+            clock,
+            credentials,
+            timeouts,
+            allow_insecure_endpoint: false,
+        }
     }
 }
 
@@ -130,8 +142,12 @@ pub struct AwsCloud {
     ec2_clock: clock::Ec2Clock,
 }
 
-/// An HTTP client on rustls with ring, the one TLS provider of this program.
+/// An HTTP client on rustls with ring, the one TLS provider of this program. Sends nothing in the clear to other machines.
 pub(crate) fn http_client() -> SharedHttpClient {
+    in_the_clear::refused(any_http_client())
+}
+
+fn any_http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
@@ -154,7 +170,7 @@ impl AwsCloud {
             .operation_timeout(settings.timeouts.operation)
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http_client())
+            .http_client(if settings.allow_insecure_endpoint { any_http_client() } else { http_client() })
             // Every call sets its region; this one only keeps the loader from asking instance metadata for it.
             .region(aws_config::Region::new(prices::PRICING_REGION))
             .timeout_config(timeouts)

@@ -117,9 +117,8 @@ async fn make_claim(client: &Client, name: &ClaimName, spec: &ClaimSpec) -> Resu
 async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
     let client = connect().await?;
     let seen = look(&client).await?;
-    let mut settings = AwsSettings::new(args.cluster.clone(), Arc::new(WallClock));
-    (settings.endpoint_url, settings.cluster_uid) = (args.endpoint.aws_endpoint_url.clone(), seen.uid.clone());
-    let cloud = AwsCloud::new(settings).await;
+    let settings = AwsSettings { cluster_uid: seen.uid.clone(), ..AwsSettings::new(args.cluster.clone(), Arc::new(WallClock)) };
+    let cloud = AwsCloud::new(args.endpoint.of(settings)).await;
     let catalog = Catalog::snapshot();
     let Seen { uid, claims, unreadable, pools, classes } = &seen;
     let ours = Ours { cluster: &args.cluster, uid, claims, unreadable, pools, classes, catalog: &catalog };

@@ -1,7 +1,9 @@
 //! The endpoint that replaces AWS's own in a command, and whether it may be used.
 //!
-//! Decides: which settings are looked at: the command's own and every variable that the SDK reads ([`endpoint::VARIABLES`]).
+//! Decides: which settings are looked at before anything is asked: the command's own and every variable that the SDK reads ([`endpoint::VARIABLES`]). What a
+//! configuration file says is looked at when a request is sent (`aws::in_the_clear`).
 
+use crate::aws::AwsSettings;
 use crate::ports::endpoint::{self, InsecureEndpoint};
 
 /// An endpoint to use instead of AWS.
@@ -16,6 +18,11 @@ pub struct EndpointArgs {
 }
 
 impl EndpointArgs {
+    /// `settings`, with AWS where these say that it is.
+    pub fn of(&self, settings: AwsSettings) -> AwsSettings {
+        AwsSettings { endpoint_url: self.aws_endpoint_url.clone(), allow_insecure_endpoint: self.allow_insecure_endpoint, ..settings }
+    }
+
     /// Refuses an override that would send signed requests over plain http to another machine, unless that is allowed.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::endpoints::EndpointArgs;
 use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::market::Market;
 use crate::core::market::catalog::Catalog;
@@ -33,9 +34,9 @@ pub struct LiveMarket {
 ///
 /// # Errors
 /// With the reason of each region when none could be read.
-pub async fn read(regions: BTreeSet<Region>, with_scores: bool, endpoint_url: Option<String>) -> Result<LiveMarket, Vec<String>> {
+pub async fn read(regions: BTreeSet<Region>, with_scores: bool, endpoint: &EndpointArgs) -> Result<LiveMarket, Vec<String>> {
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
-    let settings = AwsSettings { endpoint_url, ..AwsSettings::new("lowtide-offers", Arc::clone(&clock)) };
+    let settings = endpoint.of(AwsSettings::new("lowtide-offers", Arc::clone(&clock)));
     let cloud = Arc::new(AwsCloud::new(settings).await);
     let mut reading = tokio::task::JoinSet::new();
     for region in regions.iter().cloned() {

@@ -123,7 +123,7 @@ pub async fn run_live(args: OffersArgs) -> ExitCode {
         let known: Vec<String> = Vocabulary::snapshot().regions.iter().map(ToString::to_string).collect();
         return print(&args, Err(vec![format!("no region matches {}; known: {}", patterns.join(","), known.join(", "))]));
     }
-    let live = super::live_market::read(regions, args.scores, args.endpoint.aws_endpoint_url.clone()).await;
+    let live = super::live_market::read(regions, args.scores, &args.endpoint).await;
     print(&args, live.and_then(|live| rows(&args, &live.catalog, &live.market, Learnt { scores: Some(&live.scores), ..Learnt::default() })))
 }
 

@@ -40,6 +40,9 @@ pub struct OperatorArgs {
     /// The admission policy (and its binding) that keeps owners from what lowtide writes on their pods: the chart's.
     #[arg(long, env = "LOWTIDE_MARKS_POLICY", default_value = "lowtide-marks")]
     pub marks_policy: String,
+    /// The admission policy (and its binding) that limits the operator's own rights to what it does: the chart's. Not looked for unless named.
+    #[arg(long, env = "LOWTIDE_GUARD_POLICY")]
+    pub guard_policy: Option<String>,
     /// The label of namespaces that lowtide leaves alone, as in the chart's policies: nothing is bought for their pods.
     #[arg(long, env = "LOWTIDE_IGNORE_LABEL", default_value = names::IGNORE)]
     pub ignore_label: String,
@@ -207,18 +210,43 @@ async fn owners_are_kept_out(client: &kube::Client, args: &OperatorArgs) {
     }
 }
 
-/// Says when the policy goes while the operator runs, and when it is back. What runs is not left for it.
-async fn watch_validation(client: kube::Client, policy: String) {
-    let mut last = Validation::InForce;
-    loop {
-        tokio::time::sleep(VALIDATION_EVERY).await;
-        let now = validation(&client, &policy).await;
+/// A policy that is watched while the operator runs, and what nobody is kept from without it.
+struct WatchedPolicy {
+    name: String,
+    keeps: &'static str,
+    last: Validation,
+}
+
+impl WatchedPolicy {
+    fn all(args: &OperatorArgs) -> Vec<WatchedPolicy> {
+        let marks =
+            (!args.serve_without_validation).then(|| (args.marks_policy.clone(), "owners are kept from what lowtide writes on their pods"));
+        let guard =
+            args.guard_policy.clone().map(|name| (name, "a thief of the operator's token is kept from what lowtide itself does not do"));
+        marks.into_iter().chain(guard).map(|(name, keeps)| WatchedPolicy { name, keeps, last: Validation::InForce }).collect()
+    }
+
+    /// Says when it goes, and when it is back.
+    async fn look(&mut self, client: &kube::Client) {
+        let now = validation(client, &self.name).await;
         match &now {
-            Validation::Absent(why) if now != last => error!("nothing keeps owners from what lowtide writes on their pods any more: {why}"),
-            Validation::InForce if now != last => info!("owners are kept from what lowtide writes on their pods"),
+            Validation::Absent(why) if now != self.last => error!("no longer true that {}: {why}. Install the chart again", self.keeps),
+            Validation::Unknown(fault) if now != self.last => warn!("whether {} could not be read: {fault}", self.keeps),
+            Validation::InForce if now != self.last => info!("{}", self.keeps),
             _ => {}
         }
-        last = now;
+        self.last = now;
+    }
+}
+
+/// Looks at each policy at once and then every minute. What runs is not left for it; `tell` receives how many do not hold.
+async fn watch_policies(client: kube::Client, mut policies: Vec<WatchedPolicy>, tell: impl Fn(usize)) {
+    loop {
+        for policy in &mut policies {
+            policy.look(&client).await;
+        }
+        tell(policies.iter().filter(|policy| matches!(policy.last, Validation::Absent(_))).count());
+        tokio::time::sleep(VALIDATION_EVERY).await;
     }
 }
 
@@ -255,12 +283,8 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     definitions_will_do(&client).await;
     owners_are_kept_out(&client, &args).await;
     info!(cluster = args.cluster, uid, "machines of this name and another UID are left alone");
-    let cloud_settings = AwsSettings {
-        endpoint_url: args.endpoint.aws_endpoint_url.clone(),
-        cluster_uid: uid.clone(),
-        ..AwsSettings::new(args.cluster.clone(), Arc::clone(&clock))
-    };
-    let cloud = AwsCloud::new(cloud_settings).await;
+    let cloud_settings = AwsSettings { cluster_uid: uid.clone(), ..AwsSettings::new(args.cluster.clone(), Arc::clone(&clock)) };
+    let cloud = AwsCloud::new(args.endpoint.of(cloud_settings)).await;
     let cluster_settings = ClusterSettings {
         cluster: args.cluster.clone(),
         uid,
@@ -292,7 +316,8 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         ..Settings::default()
     };
     let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, intervals);
-    let validation = (!args.serve_without_validation).then(|| tokio::spawn(watch_validation(client.clone(), args.marks_policy.clone())));
+    let told = Arc::clone(&engine);
+    let policies = tokio::spawn(watch_policies(client.clone(), WatchedPolicy::all(&args), move |absent| told.note_absent_policies(absent)));
     let candidacy = Candidacy::of_the_cluster(client, &args.namespace, &args.instance, clock);
     let (stop, stopped) = watch::channel(false);
     let health = tokio::spawn(health::serve(listener, Arc::clone(&engine), candidacy.leading(), stopped.clone()));
@@ -308,9 +333,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     health.abort();
     upkeep.abort();
     fetching.abort();
-    if let Some(validation) = validation {
-        validation.abort();
-    }
+    policies.abort();
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

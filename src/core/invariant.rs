@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::core::fleet::{InstanceState, tags};
+use crate::core::fleet::tags;
 use crate::core::snapshot::{Observed, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, Uid};
 use crate::core::workload::PodPhase;
@@ -123,7 +123,8 @@ fn two_instances(world: &Snapshot) -> Vec<Fault> {
     let mut by_claim: BTreeMap<&str, &InstanceId> = BTreeMap::new();
     for observed in world.instances.values() {
         let Observed::Known { value, .. } = observed else { continue };
-        for instance in value.values().filter(|i| matches!(i.state, InstanceState::Pending | InstanceState::Running)) {
+        // A copy that somebody made by hand carries our tags, and is not ours.
+        for instance in value.values().filter(|i| i.is_alive() && i.is_of_a_fleet()) {
             let Some(uid) = instance.tags.get(tags::CLAIM_UID) else { continue };
             if let Some(other) = by_claim.insert(uid, &instance.id) {
                 let text = format!("claim uid {uid} has two instances: {other} and {}", instance.id);

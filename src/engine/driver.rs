@@ -145,6 +145,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         })
     }
 
+    /// Of the admission policies that are watched, this number does not hold.
+    pub fn note_absent_policies(&self, absent: usize) {
+        self.state().absent_policies = absent;
+    }
+
     /// The memory. A panic elsewhere does not make it unusable: every pass reads it afresh.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

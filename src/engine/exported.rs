@@ -73,6 +73,7 @@ fn safety(page: &mut Page, state: &State, view: &ClusterView, (uid, api_ahead): 
     page.one(&metric::UNCLAIMED, count(state.unclaimed_since.len()));
     page.one(&metric::UNREADABLE, count(view.unreadable_claims.len()));
     page.one(&metric::UNREADABLE_POOLS, count(view.unreadable_pools.len()));
+    page.one(&metric::ABSENT_POLICIES, count(state.absent_policies));
     page.one(&metric::HELD_ENDS, Number(i64::try_from(state.held_ends).unwrap_or(i64::MAX)));
     page.one(&metric::DOUBTFUL, count(state.doubtful_nodes().values().filter(|doubt| doubt.is_alarming()).count()));
     let clocks = [("ec2", state.ec2_ahead), ("api-server", api_ahead)];

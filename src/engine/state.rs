@@ -163,6 +163,8 @@ pub struct State {
     pub memory_is_due: bool,
     /// Machines that the breaker keeps, as of the last plan.
     pub held_ends: u64,
+    /// Admission policies of ours that were found not to hold.
+    pub absent_policies: usize,
     /// How far EC2's clock is ahead of ours.
     pub ec2_ahead: Option<Millis>,
     /// Nodes that are not used, and why; and what that was made of.

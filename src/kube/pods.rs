@@ -1,9 +1,9 @@
 //! A Kubernetes Pod as the core sees it.
 //!
-//! Decides: which phase a pod is in for us, which Services list it, and what our annotations on it say.
+//! Decides: which phase a pod is in for us, which Services list it, what our annotations on it say, and what is kept of it.
 //! Does not: decide what its manifest needs, whose work it is or how it is moved (see `core::workload::pod_reader`).
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};
 use k8s_openapi::jiff;
 
 use super::api::words;
@@ -38,11 +38,19 @@ pub struct IncompletePod {
 }
 
 impl WatchedPods<'_> {
-    /// Reads one pod; `manifest` and `asked` are what [`manifest_of`] and the reader said about it.
+    /// Reads one pod. What one asks for whose manifest cannot be read is not known, and says why.
     ///
     /// # Errors
     /// When the object has no name, uid, resourceVersion or creation time.
-    pub fn read(
+    pub fn read(&self, pod: &Pod) -> Result<core_workload::Pod, IncompletePod> {
+        match manifest_of(pod) {
+            Ok(manifest) => self.read_asked(pod, &manifest, (self.reader.need(&manifest), self.reader.rules(&manifest))),
+            Err(fault) => self.read_asked(pod, &PodManifest::default(), (Err(vec![fault]), Shared::default())),
+        }
+    }
+
+    /// `manifest` and `asked` are what [`manifest_of`] and the reader said about it.
+    fn read_asked(
         &self,
         pod: &Pod,
         manifest: &PodManifest,
@@ -92,35 +100,94 @@ impl WatchedPods<'_> {
 /// # Errors
 /// A message, if a field does not have the form that Kubernetes gives it.
 pub fn manifest_of(pod: &Pod) -> Result<PodManifest, String> {
+    if let Some(bytes) = annotation(pod, TOO_LARGE) {
+        return Err(format!(
+            "labels, annotations, requests, affinity and tolerations of the pod take {bytes} bytes, expected {LARGEST_ASK} at most: leave out what it can do without"
+        ));
+    }
     serde_json::to_value(pod).and_then(serde_json::from_value).map_err(|e| format!("the pod's manifest cannot be read: {e}"))
 }
 
-/// What is kept of a pod of ours: everything that is not read is dropped on arrival.
+/// What is kept of a pod of ours: what is read, and nothing else. Of one that waits and asks for more than [`LARGEST_ASK`] only what it is called and what we
+/// wrote on it: its owner may make as many as it likes, and the operator has half a gigabyte.
 pub fn trim(pod: &mut Pod) {
     if let Some(annotations) = &mut pod.metadata.annotations {
         annotations.retain(|key, _| key.starts_with(OURS) || do_not_disrupt::KEYS.contains(&key.as_str()));
     }
-    if let Some(spec) = pod.spec.as_mut() {
-        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
-            (container.env, container.env_from, container.args, container.command) = (None, None, None, None);
-            (container.image, container.image_pull_policy, container.volume_mounts) = (None, None, None);
-            (container.liveness_probe, container.readiness_probe, container.startup_probe) = (None, None, None);
-            (container.lifecycle, container.security_context) = (None, None);
-            (container.termination_message_path, container.termination_message_policy) = (None, None);
-        }
+    if let Some(owners) = &mut pod.metadata.owner_references {
+        owners.retain(|owner| owner.controller == Some(true));
     }
-    if let Some(volumes) = pod.spec.as_mut().and_then(|spec| spec.volumes.as_mut()) {
-        // Those that tie it to a place: not what every pod has, the token of its account.
-        volumes.retain(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some() || v.host_path.is_some());
+    (pod.metadata.finalizers, pod.metadata.generate_name) = (None, None);
+    // What cannot be brought into the reader's form stays as it is: the reader says what is wrong with it.
+    if let Ok(spec) = asked_of(pod) {
+        let gates = pod.spec.as_mut().and_then(|spec| spec.scheduling_gates.take());
+        pod.spec = Some(PodSpec { scheduling_gates: gates, ..spec });
     }
-    let Some(status) = pod.status.as_mut() else { return };
-    status.conditions.iter_mut().for_each(|all| all.retain(|c| c.type_ == "Ready" || c.type_ == "PodScheduled"));
-    for container in status.container_statuses.iter_mut().chain(status.init_container_statuses.iter_mut()).flatten() {
-        (container.image, container.image_id) = (String::new(), String::new());
-        (container.container_id, container.last_state, container.volume_mounts, container.resources) = (None, None, None, None);
-    }
-    (status.pod_ip, status.pod_ips, status.host_ip, status.host_ips) = (None, None, None, None);
+    trim_status(pod);
+    cut_if_too_large(pod);
 }
+
+/// The part of its spec that the reader of manifests reads.
+fn asked_of(pod: &Pod) -> Result<PodSpec, String> {
+    let mut read = manifest_of(pod)?.spec;
+    for volume in &mut read.volumes {
+        // Only that they are there counts.
+        (volume.ephemeral, volume.host_path) = (volume.ephemeral.as_ref().map(|_| serde_json::json!({})), None);
+    }
+    // Those that tie it to a place: not what every pod has, the token of its account.
+    read.volumes.retain(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some());
+    let named = read.os.name.is_some();
+    let mut spec: PodSpec = serde_json::to_value(read).and_then(serde_json::from_value).map_err(|fault| fault.to_string())?;
+    // The reader's forms are there even when they are empty, and an operating system without a name is another one.
+    spec.os = spec.os.filter(|_| named);
+    Ok(spec)
+}
+
+fn trim_status(pod: &mut Pod) {
+    let Some(status) = pod.status.take() else { return };
+    let of = |statuses: Option<Vec<ContainerStatus>>| {
+        let kept = |s: ContainerStatus| ContainerStatus {
+            name: s.name,
+            state: s.state,
+            restart_count: s.restart_count,
+            ..ContainerStatus::default()
+        };
+        statuses.map(|statuses| statuses.into_iter().map(kept).collect())
+    };
+    let conditions = status.conditions.map(|all| all.into_iter().filter(|c| c.type_ == "Ready" || c.type_ == "PodScheduled").collect());
+    pod.status = Some(PodStatus {
+        phase: status.phase,
+        start_time: status.start_time,
+        conditions,
+        container_statuses: of(status.container_statuses),
+        init_container_statuses: of(status.init_container_statuses),
+        ..PodStatus::default()
+    });
+}
+
+/// So much of a pod is read at most, as JSON. The largest of real ones have a quarter of it.
+const LARGEST_ASK: usize = 16 << 10;
+/// Written on a pod here, in memory, in place of what it asks for: how many bytes that was.
+const TOO_LARGE: &str = "lowtide.dev/too-large";
+
+fn cut_if_too_large(pod: &mut Pod) {
+    let waits = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
+    let bytes = if waits { serde_json::to_vec(&pod).map_or(0, |json| json.len()) } else { 0 };
+    if bytes <= LARGEST_ASK {
+        return;
+    }
+    let gates = pod.spec.as_mut().and_then(|spec| spec.scheduling_gates.take()).unwrap_or_default();
+    // Which gates hold it is all that counts of them: ours alone, or others.
+    let gates = gates.into_iter().take(2).collect();
+    pod.spec = Some(PodSpec { scheduling_gates: Some(gates), ..PodSpec::default() });
+    pod.metadata.labels = None;
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.retain(|key, _| OWN_MARKS.contains(&key.as_str()));
+    annotations.insert(TOO_LARGE.to_owned(), bytes.to_string());
+}
+
+/// What lowtide itself writes on pods that wait.
+const OWN_MARKS: [&str; 5] = [names::CLAIM, names::DECISION, names::BASELINE, names::ATTEMPT, names::REPLACES];
 
 /// What annotations that count begin with.
 const OURS: &str = "lowtide.dev/";

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::account::Account;
 use super::chance::Chance;
 use super::world::Event;
-use crate::core::fleet::{Instance, InstanceState, Launch, Notice, NoticeKind, ScheduledEvent, tags};
+use crate::core::fleet::{Instance, InstanceState, Launch, Notice, NoticeKind, ScheduledEvent, TagList, tags};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::QuotaKey;
 use crate::core::market::{Capacity, CapacityType};
@@ -188,7 +188,7 @@ impl Ec2 {
                 state_reason: None,
                 spot_request_status: None,
                 addresses: [address_of(number), format!("ip-{}", address_of(number).replace('.', "-"))].into(),
-                tags: launch.tags.clone().into(),
+                tags: TagList::from(launch.tags.clone()).with(tags::FLEET, Some("fleet-of-the-simulated-ec2")),
             },
             claim_uid: launch.tags.get(tags::CLAIM_UID).map_or_else(|| launch.claim_uid.clone(), |uid| Uid::from(uid.as_str())),
             shown_from: now + self.of_boot.span(Millis(50), Millis::from_secs(4)),

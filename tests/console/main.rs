@@ -7,6 +7,8 @@ mod browser;
 mod http;
 mod identity;
 mod pages;
+#[path = "../rights/mod.rs"]
+mod rights;
 mod speed;
 mod stage;
 
@@ -27,4 +29,5 @@ async fn the_console_shows_everybody_what_is_theirs() {
     pages::hostile_names_are_text(&stage).await;
     pages::open_pages_hear_of_changes(&stage).await;
     pages::without_a_ledger_pages_say_so(&stage).await;
+    rights::assert_every_right_was_used(&stage.plane, stage.workdir.path(), "lowtide-console", 8);
 }

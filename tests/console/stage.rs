@@ -41,7 +41,7 @@ pub struct Stage {
     pub postgres: PrivatePostgres,
     pub plane: ControlPlane,
     // Dropped after the processes that write there.
-    _workdir: Workdir,
+    pub workdir: Workdir,
 }
 
 async fn client(kubeconfig: &str) -> Client {
@@ -72,7 +72,7 @@ impl Stage {
         let console = open(&own, Some(&url), &[]).await;
         let behind_a_proxy = open(&own, Some(&url), &["127.0.0.1/32"]).await;
         let without_ledger = open(&own, None, &[]).await;
-        let stage = Stage { behind_a_proxy, console, without_ledger, reader, finance, nobody, postgres, plane, _workdir: workdir };
+        let stage = Stage { behind_a_proxy, console, without_ledger, reader, finance, nobody, postgres, plane, workdir };
         for address in [stage.console, stage.behind_a_proxy, stage.without_ledger] {
             stage.until("the watches have listed", async || send(address, "GET /readyz", &[], "").await.status == 200).await;
         }

@@ -44,6 +44,8 @@ pub struct Fixture {
     pub admin: Client,
     /// With the rights of the chart's ServiceAccount.
     pub operator: Client,
+    /// With the rights of the hook that runs on uninstall.
+    pub hook: Client,
     pub plane: Arc<ControlPlane>,
     // Dropped after the processes that write there.
     pub workdir: Arc<Workdir>,
@@ -54,6 +56,25 @@ async fn client(kubeconfig: &str) -> Client {
     let mut config = Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.unwrap();
     config.default_retry = false;
     Client::try_from(config).unwrap()
+}
+
+/// The ServiceAccount of the hook that runs on uninstall.
+pub const HOOK: &str = "lowtide-release-pods";
+
+/// A client with the hook's rights. Helm makes its objects only while it runs, so they are made here from what the chart renders.
+async fn hook(plane: &ControlPlane, helm: &Helm, workdir: &Workdir, chart: &std::path::Path) -> Client {
+    let chart = chart.display().to_string();
+    let values = ["--set", "cluster.name=test", "--set", "operator.enabled=false", "--set", "image.repository=localhost/lowtide"];
+    let show = ["template", "lowtide", &chart, "-n", "lowtide-system", "--show-only", "templates/release-pods.yaml"];
+    let rendered = helm.run(&[show.as_slice(), &values].concat()).unwrap();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered).unwrap();
+    let of_its_rights = documents.into_iter().filter(|document| document["kind"] != "Job");
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": of_its_rights.collect::<Vec<_>>() });
+    let file = workdir.path().join("hook.json");
+    std::fs::write(&file, list.to_string()).unwrap();
+    plane.kubectl(&["apply", "-f", &file.display().to_string()]).unwrap();
+    let token = plane.kubectl(&["create", "token", HOOK, "-n", "lowtide-system"]).unwrap();
+    client(&plane.api().kubeconfig("hook", token.trim())).await
 }
 
 impl Fixture {
@@ -72,6 +93,7 @@ impl Fixture {
         let token = plane.kubectl(&["create", "token", "lowtide", "-n", "lowtide-system"]).unwrap();
         let admin = client(&std::fs::read_to_string(plane.admin_kubeconfig()).unwrap()).await;
         let operator = client(&plane.api().kubeconfig("operator", token.trim())).await;
+        let hook = hook(&plane, &helm, &workdir, &chart).await;
         let uid = lowtide::kube::read_uid(&operator).await.unwrap();
         let lacking = lowtide::kube::crd_check::missing(&operator).await.unwrap();
         assert_eq!(lacking, Vec::<String>::new(), "the chart's definitions are those of this version");
@@ -84,7 +106,7 @@ impl Fixture {
             ignore_label: "lowtide.dev/ignore".into(),
         };
         let cluster = Arc::new(LiveCluster::start(operator.clone(), settings, Arc::new(WallClock)));
-        let fixture = Fixture { cluster, admin, operator, plane: Arc::new(plane), workdir: Arc::new(workdir) };
+        let fixture = Fixture { cluster, admin, operator, hook, plane: Arc::new(plane), workdir: Arc::new(workdir) };
         let view = fixture.eventually("every watch has listed", || fixture.cluster.view()).await;
         assert!(view.pods.is_empty() && view.claims.is_empty());
         // A new policy works a moment after it was made.

@@ -11,6 +11,7 @@ mod pods;
 mod rehearsing;
 #[path = "../released/mod.rs"]
 mod released;
+#[path = "../rights/mod.rs"]
 mod rights;
 
 use fixture::Fixture;
@@ -69,5 +70,7 @@ async fn all_scenarios() {
     objects::what_0_1_0_left_in_the_cluster_is_kept_by_its_definitions_and_read(&fixture).await;
     // Touches every gated pod of the cluster, so it comes last.
     operating::every_gate_of_ours_is_lifted_and_no_other(&fixture).await;
-    rights::the_roles_hold_nothing_that_no_call_uses(&fixture).await;
+    for (account, least) in [("lowtide", 30), (fixture::HOOK, 3)] {
+        rights::assert_every_right_was_used(&fixture.plane, fixture.workdir.path(), account, least);
+    }
 }

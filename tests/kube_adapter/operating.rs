@@ -212,6 +212,7 @@ async fn a_leader_of_0_1_and_one_of_this_version_do_not_lead_together(fixture: &
 pub async fn owners_are_seen_to_be_kept_out_or_not(fixture: &Fixture) {
     // The chart's policy, by its own name and with the operator's own rights.
     assert_eq!(validation(&fixture.operator, "lowtide-marks").await, Validation::InForce);
+    assert_eq!(validation(&fixture.operator, "lowtide-guard").await, Validation::InForce);
     let absent = |found: Validation| matches!(found, Validation::Absent(_));
     assert!(absent(validation(&fixture.admin, "no-such-policy").await));
     // The operator may read no other policy: that is not known, and is not taken for absent.
@@ -221,7 +222,12 @@ pub async fn owners_are_seen_to_be_kept_out_or_not(fixture: &Fixture) {
         "validations": [{ "expression": "true" }] } });
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(fixture.admin.clone());
     policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
-    assert!(absent(validation(&fixture.admin, "audited").await), "bound by nothing");
+    let found = validation(&fixture.admin, "audited").await;
+    assert!(matches!(&found, Validation::Absent(why) if why.contains("failurePolicy")), "{found:?}");
+    let closed = kube::api::Patch::Merge(json!({ "spec": { "failurePolicy": "Fail" } }));
+    policies.patch("audited", &kube::api::PatchParams::default(), &closed).await.unwrap();
+    let found = validation(&fixture.admin, "audited").await;
+    assert!(matches!(&found, Validation::Absent(why) if why.contains("bound by nothing")), "{found:?}");
     let binding = json!({ "metadata": { "name": "audited" }, "spec": { "policyName": "audited", "validationActions": ["Audit"] } });
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(fixture.admin.clone());
     bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
@@ -258,9 +264,10 @@ pub async fn every_gate_of_ours_is_lifted_and_no_other(fixture: &Fixture) {
     let gates = |name: &str, gates: serde_json::Value| json!({ "metadata": { "name": name, "annotations": annotations() }, "spec": pod_spec(json!({ "schedulingGates": gates })) });
     fixture.make::<Pod>("release", gates("ours", json!([]))).await;
     fixture.make::<Pod>("release", gates("both", json!([{ "name": "example.com/queue" }]))).await;
-    let held = release(&fixture.operator, true).await.unwrap();
+    let held = release(&fixture.hook, true).await.unwrap();
     assert!(held.pods.contains(&"release/ours".to_owned()) && held.pods.contains(&"release/both".to_owned()), "{held:?}");
-    let released = release(&fixture.operator, false).await.unwrap();
+    still_running(&fixture.hook).await.unwrap();
+    let released = release(&fixture.hook, false).await.unwrap();
     assert_eq!(released.failed, Vec::<String>::new());
     assert!(released.pods.contains(&"release/ours".to_owned()), "{released:?}");
     let api: Api<Pod> = Api::namespaced(fixture.admin.clone(), "release");
@@ -268,5 +275,5 @@ pub async fn every_gate_of_ours_is_lifted_and_no_other(fixture: &Fixture) {
         let found = api.get(name).await.unwrap().spec.unwrap().scheduling_gates.unwrap_or_default();
         assert_eq!(found.into_iter().map(|g| g.name).collect::<Vec<_>>(), left);
     }
-    assert_eq!(release(&fixture.operator, false).await.unwrap().pods, Vec::<String>::new());
+    assert_eq!(release(&fixture.hook, false).await.unwrap().pods, Vec::<String>::new());
 }

@@ -424,7 +424,7 @@ impl Toy {
             state_reason: None,
             spot_request_status: None,
             addresses: vec![format!("node-{id}")],
-            tags: launch.tags.clone().into(),
+            tags: TagList::from(launch.tags.clone()).with(tags::FLEET, Some("fleet-1")),
         };
         if let Some(Observed::Known { value, .. }) = self.world.instances.get_mut(&launch.capacity.region) {
             value.insert(id, instance);

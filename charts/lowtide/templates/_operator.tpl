@@ -11,6 +11,9 @@
 - {name: LOWTIDE_MAX_PRICE_AGE_SECONDS, value: {{ .Values.operator.maxPriceAgeSeconds | quote }}}
 - {name: LOWTIDE_ORPHAN_GRACE_SECONDS, value: {{ .Values.operator.orphanGraceSeconds | quote }}}
 - {name: LOWTIDE_MARKS_POLICY, value: "{{ include "lowtide.fullname" . }}-marks"}
+{{- if .Values.admission.guard.enabled }}
+- {name: LOWTIDE_GUARD_POLICY, value: "{{ include "lowtide.fullname" . }}-guard"}
+{{- end }}
 - {name: LOWTIDE_IGNORE_LABEL, value: {{ .Values.admission.ignoreLabel | quote }}}
 {{- if not .Values.admission.marks.enabled }}
 - {name: LOWTIDE_SERVE_WITHOUT_VALIDATION, value: "true"}

@@ -70,10 +70,8 @@ async fn look(args: &CheckArgs) -> Vec<Finding> {
             let (mut findings, seen) = cluster::check(args, &client).await;
             all.append(&mut findings);
             if !args.no_aws {
-                let clock = Arc::new(WallClock);
-                let mut settings = AwsSettings::new(args.cluster.clone(), clock);
-                (settings.endpoint_url, settings.cluster_uid) = (args.endpoint.aws_endpoint_url.clone(), seen.uid.clone());
-                let cloud = AwsCloud::new(settings).await;
+                let settings = AwsSettings { cluster_uid: seen.uid.clone(), ..AwsSettings::new(args.cluster.clone(), Arc::new(WallClock)) };
+                let cloud = AwsCloud::new(args.endpoint.of(settings)).await;
                 all.append(&mut account::check(&cloud, &args.cluster, &seen.classes).await);
             }
         }

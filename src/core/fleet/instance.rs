@@ -61,4 +61,7 @@ pub mod tags {
     pub const DECISION: &str = "lowtide-decision";
     /// Node pool name.
     pub const POOL: &str = "lowtide-pool";
+    /// What EC2 itself writes on a machine that a fleet launched, as all of ours are. Nobody else can: `aws:` is reserved, and "launch more like
+    /// this" copies every tag but those (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html>, restrictions).
+    pub const FLEET: &str = "aws:ec2:fleet-id";
 }

@@ -48,6 +48,11 @@ impl Instance {
         matches!(self.state, InstanceState::Pending | InstanceState::Running)
     }
 
+    /// A fleet launched it. One that nobody's fleet did was launched by hand, with our tags on it.
+    pub fn is_of_a_fleet(&self) -> bool {
+        self.tags.get(tags::FLEET).is_some()
+    }
+
     /// The uid of the claim that holds it: the one it was launched for, or that adopted it.
     pub fn claim_uid(&self) -> Option<&str> {
         self.tags.get(tags::CLAIM_UID)
@@ -94,7 +99,8 @@ impl ClaimsNow {
 }
 
 /// Since when each running machine of ours has had no claim, as seen by one leader: `before` is what the same leader knew at its last pass.
-/// A machine that has a claim again, or is gone, is dropped.
+/// A machine that has a claim again, or is gone, is dropped. One that carries the uid of a claim which stands for another machine, as a copy of that one
+/// does, has none.
 pub fn unclaimed_since<'a>(
     cluster_uid: &str,
     claims: &BTreeMap<ClaimName, Claim>,
@@ -103,10 +109,12 @@ pub fn unclaimed_since<'a>(
     before: &BTreeMap<InstanceId, Timestamp>,
     now: Timestamp,
 ) -> BTreeMap<InstanceId, Timestamp> {
-    let uids: BTreeSet<&str> = claims.values().map(|c| c.uid.as_str()).chain(unreadable.values().map(|c| c.uid.as_str())).collect();
-    let named = claims.values().filter_map(|c| c.status.instance.as_ref().or(c.spec.adopted.as_ref()));
-    let ids: BTreeSet<&InstanceId> = named.chain(unreadable.values().filter_map(|c| c.instance.as_ref())).collect();
-    let stray = |i: &&Instance| i.claim_uid().is_none_or(|uid| !uids.contains(uid)) && !ids.contains(&i.id);
+    let readable = claims.values().map(|c| (c.uid.as_str(), c.status.instance.as_ref().or(c.spec.adopted.as_ref())));
+    let machines: BTreeMap<&str, Option<&InstanceId>> =
+        readable.chain(unreadable.values().map(|c| (c.uid.as_str(), c.instance.as_ref()))).collect();
+    let ids: BTreeSet<&InstanceId> = machines.values().filter_map(|id| *id).collect();
+    let claimed = |i: &Instance| i.claim_uid().and_then(|uid| machines.get(uid)).is_some_and(Option::is_none);
+    let stray = |i: &&Instance| !ids.contains(&i.id) && !claimed(i);
     let ours = seen.filter(|i| i.is_alive() && !i.is_of_another(cluster_uid));
     ours.filter(stray).map(|i| (i.id.clone(), before.get(&i.id).copied().unwrap_or(now))).collect()
 }

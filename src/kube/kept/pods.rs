@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
 
 use super::super::held::Key;
-use super::super::pods::{WatchedPods, manifest_of};
+use super::super::pods::WatchedPods;
 use super::super::watch::Watches;
 use super::super::workloads;
 use super::surroundings::{Surroundings, Touched};
@@ -135,13 +135,7 @@ impl KeptPods {
         let Some(pod) = pod else { return };
         let Surroundings { controllers, volumes, endpoints, vocabulary, .. } = &self.around;
         let reader = PodReader { controllers, volumes, keys: &watches.keys, namespaces, vocabulary };
-        let read = match manifest_of(pod) {
-            Ok(manifest) => {
-                let asked = (reader.need(&manifest), reader.rules(&manifest));
-                WatchedPods { reader, endpoints }.read(pod, &manifest, asked)
-            }
-            Err(fault) => WatchedPods { reader, endpoints }.read(pod, &Default::default(), (Err(vec![fault]), Shared::default())),
-        };
+        let read = WatchedPods { reader, endpoints }.read(pod);
         let known = Known::of(pod, volumes);
         match read {
             Ok(mut read) => {

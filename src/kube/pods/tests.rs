@@ -7,6 +7,7 @@ use crate::core::workload::volumes::{self, Volumes};
 use crate::kube::workloads;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use serde_json::{Value, json};
 
@@ -60,8 +61,7 @@ fn read_by(keys: &AttributionKeys, owners: &Controllers, endpoints: &Endpoints, 
     let labels = [("team", "platform"), ("cost-center", "1200")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     let namespaces = std::collections::BTreeMap::from([("ml".to_owned(), labels.into())]);
     let reader = PodReader { controllers: owners, volumes: &volumes, keys, namespaces: &namespaces, vocabulary: Vocabulary::snapshot() };
-    let manifest = manifest_of(pod).unwrap();
-    WatchedPods { reader, endpoints }.read(pod, &manifest, (reader.need(&manifest), reader.rules(&manifest))).unwrap()
+    WatchedPods { reader, endpoints }.read(pod).unwrap()
 }
 
 /// A claim that many nodes may mount, and one that one node may, bound to a volume in one zone.
@@ -265,4 +265,95 @@ fn nothing_that_is_read_is_dropped_on_arrival() {
         let read = |pod| read_with(&owners("RollingUpdate"), &Endpoints::default(), pod);
         assert_eq!(read(&held), read(&whole));
     }
+}
+
+/// Pods of public bug reports, as they would arrive.
+fn pods_of_cases() -> Vec<Pod> {
+    let folder = format!("{}/tests/cases/pods", env!("CARGO_MANIFEST_DIR"));
+    let files = std::fs::read_dir(folder).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    let mut pods = Vec::new();
+    for text in files {
+        for value in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+            let template = value.pointer("/spec/jobTemplate/spec/template").or(value.pointer("/spec/template")).unwrap_or(&value);
+            let Ok(made) = serde_json::from_value::<Pod>(json!({ "metadata": template["metadata"], "spec": template["spec"] })) else {
+                continue;
+            };
+            if made.spec.as_ref().is_some_and(|spec| !spec.containers.is_empty()) {
+                pods.push(Pod {
+                    metadata: ObjectMeta {
+                        annotations: made.metadata.annotations,
+                        labels: made.metadata.labels,
+                        ..pod(json!({})).metadata
+                    },
+                    ..made
+                });
+            }
+        }
+    }
+    pods
+}
+
+#[test]
+fn pods_of_public_bug_reports_are_read_the_same_after_they_are_trimmed_and_are_far_from_too_large() {
+    let whole = pods_of_cases();
+    assert!(whole.len() > 40, "{}", whole.len());
+    for whole in whole {
+        let mut held = whole.clone();
+        held.spec.as_mut().unwrap().scheduling_gates = Some(vec![Default::default()]);
+        trim(&mut held);
+        let bytes = serde_json::to_vec(&held).unwrap().len();
+        assert!(bytes < LARGEST_ASK / 4, "{bytes} bytes: {held:?}");
+        held.spec.as_mut().unwrap().scheduling_gates.clone_from(&whole.spec.as_ref().unwrap().scheduling_gates);
+        let read = |pod| read_with(&owners("RollingUpdate"), &Endpoints::default(), pod);
+        assert_eq!(read(&held), read(&whole));
+    }
+}
+
+/// Whoever may make pods may make many, each of a megabyte.
+#[test]
+fn of_a_pod_that_waits_and_asks_for_too_much_next_to_nothing_is_held_and_it_is_refused() {
+    let long = "x".repeat(200_000);
+    let spec = json!({ "schedulingGates": [{ "name": "example.com/own" }],
+        "containers": [{ "name": "server", "image": "server:1", "command": [long], "env": [{ "name": "A", "value": long }],
+            "volumeMounts": [{ "name": "w", "mountPath": "/w", "subPath": long }], "resources": { "limits": { "nvidia.com/gpu": "1" } } }],
+        "hostAliases": [{ "ip": "10.0.0.1", "hostnames": [long] }], "imagePullSecrets": [{ "name": long }],
+        "securityContext": { "sysctls": [{ "name": long, "value": long }] }, "dnsConfig": { "searches": [long] } });
+    let size_of = |changes: Value| {
+        let mut held = pod(changes);
+        trim(&mut held);
+        (serde_json::to_vec(&held).unwrap().len(), read_with(&owners("RollingUpdate"), &Endpoints::default(), &held).need)
+    };
+    let (bytes, need) = size_of(json!({ "spec": spec }));
+    assert!(bytes < 2_000 && need.is_ok(), "what nobody reads is not held: {bytes} bytes, {need:?}");
+    let tolerations: Vec<Value> = (0..2_000).map(|i| json!({ "key": format!("example.com/{i}"), "operator": "Exists" })).collect();
+    let gates: Vec<Value> = (0..2_000).map(|i| json!({ "name": format!("example.com/{i}") })).collect();
+    let labels: serde_json::Map<String, Value> = (0..2_000).map(|i| (format!("label-{i}"), json!("x".repeat(60)))).collect();
+    let gate = json!([{ "name": words::GATE }]);
+    for (changes, phase) in [
+        (json!({ "spec": { "schedulingGates": gate, "tolerations": tolerations } }), PodPhase::Gated),
+        (json!({ "spec": { "schedulingGates": gates } }), PodPhase::GatedByOthers),
+        (json!({ "metadata": { "labels": labels }, "spec": { "schedulingGates": gate } }), PodPhase::Gated),
+        (
+            json!({ "metadata": { "annotations": { "lowtide.dev/usage-query": long } }, "spec": { "schedulingGates": gate } }),
+            PodPhase::Gated,
+        ),
+    ] {
+        let mut held = pod(changes);
+        held.metadata.annotations.as_mut().unwrap().insert(names::CLAIM.to_owned(), "lt-1".to_owned());
+        trim(&mut held);
+        let read = read_with(&owners("RollingUpdate"), &Endpoints::default(), &held);
+        let said = read.need.unwrap_err().join("; ");
+        assert!(said.contains("bytes, expected 16384 at most"), "{said}");
+        assert_eq!((read.phase, read.claim), (phase, Some(ClaimName::from("lt-1"))));
+        assert!(serde_json::to_vec(&held).unwrap().len() < 1_000, "{held:?}");
+    }
+}
+
+/// It was placed when it was smaller, and its machine is counted by what it says.
+#[test]
+fn a_pod_that_runs_is_held_whole() {
+    let labels: serde_json::Map<String, Value> = (0..2_000).map(|i| (format!("label-{i}"), json!("x".repeat(60)))).collect();
+    let mut held = pod(json!({ "metadata": { "labels": labels } }));
+    trim(&mut held);
+    assert!(read_with(&owners("RollingUpdate"), &Endpoints::default(), &held).need.is_ok());
 }

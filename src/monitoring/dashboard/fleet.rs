@@ -222,6 +222,7 @@ fn safety() -> Row {
                     q("max(lowtide_unclaimed_instances{@})", "without a claim"),
                     q("max(lowtide_unreadable_claims{@})", "unreadable claims"),
                     q("max(lowtide_unreadable_pools{@})", "unreadable node pools"),
+                    q("max(lowtide_absent_policies{@})", "absent policies"),
                     q("max(lowtide_held_ends{@})", "kept by the breaker"),
                     q("max(lowtide_doubtful_nodes{@})", "doubtful Nodes"),
                 ],

@@ -5,7 +5,7 @@
 //! before it ends one ([`crate::core::fleet::ClaimsNow`]).
 //!
 //! A machine is ended only for a reason that was seen, and "nobody claims it" is an absence. So all of these must hold:
-//! - it carries this cluster's UID;
+//! - it carries this cluster's UID, and a fleet launched it: a copy that somebody made of one of ours by hand carries our tags too;
 //! - one leader has seen it without a claim for [`super::super::Settings::orphan_grace`];
 //! - no claim is there that cannot be read: it might be its own;
 //! - no pod runs on it;
@@ -58,6 +58,7 @@ fn is_due(pass: &mut Pass, instance: &Instance) -> bool {
     // Claims of this pass and of running steps count as well: they are not observed yet.
     let claimed = instance.claim_uid().is_some_and(|uid| pass.index.is_claim(uid)) || pass.index.claim_of(&instance.id).is_some();
     instance.ownership(&pass.world.cluster_uid) == Ownership::Ours
+        && instance.is_of_a_fleet()
         && !claimed
         && pass.is_free(&Lane::Instance(instance.id.clone()))
         && pass.due(since, pass.settings.orphan_grace)
@@ -157,6 +158,20 @@ fn report_strays(pass: &mut Pass) {
                 instance.id
             );
             tell_a_pool(pass, "UnmarkedMachine", &instance.id, note);
+        } else if !instance.is_of_a_fleet() {
+            let note = format!(
+                "{} carries this cluster's tags, and no fleet launched it: somebody did by hand, as with \"launch more like this\" of one of ours. It is \
+                 nobody's here and left alone, but it costs: end it in EC2, or take the tags that begin with lowtide- off it",
+                instance.id
+            );
+            tell_a_pool(pass, "CopiedMachine", &instance.id, note);
+        } else if instance.claim_uid().is_some_and(|uid| pass.index.is_claim(uid)) {
+            let note = format!(
+                "{} carries the tags of a claim that stands for another machine: it has no claim, is left alone while that one is there, and costs. If \
+                 nothing of yours runs on it, end it in EC2",
+                instance.id
+            );
+            tell_a_pool(pass, "CopiedMachine", &instance.id, note);
         } else if let Some(pod) = running_on(pass.world, &instance.id) {
             let note = format!(
                 "{} has no claim, and pods run on it (as {pod}): it is kept, whatever else is true; take it over with `lowtide adopt`",

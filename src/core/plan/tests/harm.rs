@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::toy::*;
 use super::working;
-use crate::core::fleet::{Doubt, InstanceState, NoticeKind, Trigger, UnreadableClaim, tags};
+use crate::core::fleet::{Doubt, Instance, InstanceState, NoticeKind, Trigger, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
+use crate::core::plan::plan;
 use crate::core::record::Outcome;
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Held, Observed};
@@ -279,6 +280,47 @@ fn prices_that_move_make_no_new_refusals() {
         toy.run(30);
     }
     assert_eq!((said(&toy, "Unplaceable"), toy.decisions().len()), (1, 1), "{:?}", toy.events);
+}
+
+/// "Launch more like this" copies every tag but EC2's own: a person's machine, with our tags.
+#[test]
+fn a_machine_that_somebody_launched_as_a_copy_of_ours_is_reported_and_never_ended() {
+    let mut toy = working(3);
+    let (region, original) = {
+        let machine = toy.all_instances().remove(0);
+        (machine.capacity.region.clone(), machine)
+    };
+    let mut copy = Instance { id: "i-copy".into(), ..original.clone() };
+    copy.tags = copy.tags.with(tags::FLEET, None);
+    let Some(Observed::Known { value, .. }) = toy.world.instances.get_mut(&region) else { unreachable!() };
+    value.insert(copy.id.clone(), copy.clone());
+    toy.run(900);
+    assert!(toy.all_instances().iter().any(|i| i.id == copy.id && i.is_alive()));
+    assert_eq!(said(&toy, "CopiedMachine"), 1, "while the original runs: {:?}", toy.events);
+    toy.end_instance(&original.id, "Server.SpotInstanceTermination");
+    toy.run(2_000);
+    assert!(toy.world.claims.values().all(|claim| claim.status.instance.as_ref() != Some(&original.id)), "its claim is gone");
+    assert!(toy.all_instances().iter().any(|i| i.id == copy.id && i.is_alive()), "{:?}", toy.events);
+    assert_eq!(toy.decisions().iter().filter(|d| d.trigger == Trigger::Unclaimed).count(), 0);
+}
+
+/// A fleet that somebody made with our tags, or a launch that came twice: it costs, so it is ended once nothing claims what it carries.
+#[test]
+fn a_second_machine_of_a_claim_is_reported_while_the_first_runs() {
+    let mut toy = working(1);
+    let original = toy.all_instances().remove(0);
+    let twin = Instance { id: "i-twin".into(), ..original.clone() };
+    let Some(Observed::Known { value, .. }) = toy.world.instances.get_mut(&original.capacity.region) else { unreachable!() };
+    value.insert(twin.id.clone(), twin.clone());
+    (0..2).for_each(|_| {
+        toy.now = toy.now + Millis::from_mins(15);
+        toy.live();
+        toy.look();
+        let decided = plan(&toy.settings, &toy.world, toy.now);
+        toy.take(decided);
+    });
+    assert_eq!(said(&toy, "CopiedMachine"), 1, "{:?}", toy.events);
+    assert_eq!(toy.all_instances().iter().filter(|i| i.is_alive()).count(), 2, "none is ended while the claim stands");
 }
 
 /// Whoever is root on a machine writes what its kubelet says: a large node would draw the pods of all, with their Secrets.
