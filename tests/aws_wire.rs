@@ -328,8 +328,7 @@ async fn a_region_that_cannot_be_reached_is_no_answer() {
 /// Instance metadata by hand: a token is demanded, and `spot` and `rebalance` are the documents there are.
 /// `lowtide offers --live` with a configuration file of AWS's, and what it says.
 async fn offers_with(config: &str, more: &[&str]) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("config");
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("aws-config-{}", std::process::id()));
     std::fs::write(&file, config).unwrap();
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_lowtide"));
     command.args(["offers", "--live", "--regions", "us-east-1"]).args(more).env_remove("AWS_ENDPOINT_URL");
@@ -344,7 +343,7 @@ async fn offers_with(config: &str, more: &[&str]) -> String {
 
 #[tokio::test]
 async fn a_profile_that_points_to_plain_http_is_sent_nothing() {
-    let server = Server::start(async |_, _| (StatusCode::FORBIDDEN, String::new())).await;
+    let server = Server::start(|_, _| std::future::ready((StatusCode::FORBIDDEN, String::new()))).await;
     // This machine, under a name that is not known for it: what is sent would arrive.
     let url = server.url.replace("127.0.0.1", "0.0.0.0");
     let of_all = format!("[default]\nendpoint_url = {url}\n");

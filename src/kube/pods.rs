@@ -114,9 +114,6 @@ pub fn trim(pod: &mut Pod) {
     if let Some(annotations) = &mut pod.metadata.annotations {
         annotations.retain(|key, _| key.starts_with(OURS) || do_not_disrupt::KEYS.contains(&key.as_str()));
     }
-    if let Some(owners) = &mut pod.metadata.owner_references {
-        owners.retain(|owner| owner.controller == Some(true));
-    }
     (pod.metadata.finalizers, pod.metadata.generate_name) = (None, None);
     // What cannot be brought into the reader's form stays as it is: the reader says what is wrong with it.
     if let Ok(spec) = asked_of(pod) {
