@@ -1,8 +1,8 @@
 //! What AWS said an instance cost, laid over its instance-hours.
 //!
 //! Decides: which line is about which instance-hour, which source holds (the bill before the spot data feed before our own figure), and
-//! in one word why an hour costs something other than computed; that credits, refunds, discounts and charges beside the use are never part of what the use
-//! cost.
+//! in one word why an hour costs something other than computed; that the part of an hour that no line covers rests on no bill; that credits,
+//! refunds, discounts and charges beside the use are never part of what the use cost.
 //! Does not: read files (see `ledger::import`) or split an hour over pods (see [`super::statement`]).
 //!
 //! Sources: EC2 user guide, "Track your Spot Instance costs using the Spot Instance data feed" (one line per instance-hour, dated by the
@@ -138,10 +138,19 @@ pub struct BilledHour {
     pub hour: u32,
     /// Which source says so.
     pub source: Source,
-    /// Its cost. Hours add up to the lines' exact sum rounded once.
+    /// Its cost, open parts included. Hours add up to the exact sum of lines and open parts, rounded once.
     pub cost: MicroUsd,
+    /// Of it, what no line covers yet and no invoice closes: as computed, and on nobody's word.
+    pub open: MicroUsd,
     /// Against what was computed.
     pub cause: Cause,
+}
+
+impl BilledHour {
+    /// What rests on the source's word.
+    pub fn confirmed(&self) -> MicroUsd {
+        self.cost - self.open
+    }
 }
 
 /// What the bill charges or gives back for an instance-hour beside its use.
@@ -167,7 +176,8 @@ struct Laid {
 
 /// The hours of `interval` that `lines` cover, in order. Lines outside the billed time count for the nearest hour: no cent is lost.
 ///
-/// Part of an hour that a bill does not cover keeps its computed cost until the month it lies in is invoiced, and costs nothing from then on.
+/// Part of an hour that a bill does not cover keeps its computed cost, and rests on that alone, until the month it lies in is invoiced; it costs nothing
+/// from then on.
 pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<BilledHour> {
     let segments = interval.segments();
     let mut laid = [vec![Laid::default(); segments.len()], vec![Laid::default(); segments.len()]];
@@ -190,12 +200,14 @@ pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<Billed
             continue;
         };
         let rate = if interval.waived() { 0 } else { segment.price.0 };
-        let computed_rest = i128::from(rate) * i128::from(open_ms) * 10_000 / i128::from(INSTANCE_HOUR.0);
+        let open = BilledUsd(i128::from(rate) * i128::from(open_ms) * 10_000 / i128::from(INSTANCE_HOUR.0));
         let before = total.to_micro_usd();
-        total = total + BilledUsd(laid.usage + computed_rest);
+        total = total + open + BilledUsd(laid.usage);
         let cost = total.to_micro_usd() - before;
         let cause = cause(interval, segment, laid, cost, open_ms);
-        hours.push(BilledHour { hour: segment.hour, source, cost, cause });
+        // Without a line nothing is confirmed, not even the micro-dollar that rounding moves.
+        let open = if laid.any { open.to_micro_usd() } else { cost };
+        hours.push(BilledHour { hour: segment.hour, source, cost, open, cause });
     }
     hours
 }
