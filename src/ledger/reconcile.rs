@@ -5,9 +5,11 @@
 //! ours are kept separate: a report holds the whole account.
 //! Does not: change anything; importing and posting do.
 
+use std::collections::BTreeSet;
+
 use sqlx::PgConnection;
 
-use super::report::{Month, Report, cents, dollars, six_decimals, with_day_of_knowledge};
+use super::report::{Month, Report, dollars, six_decimals, with_day_of_knowledge};
 use super::store::LedgerFault;
 use crate::core::units::money::MicroUsd;
 
@@ -62,6 +64,28 @@ pub async fn reconcile(connection: &mut PgConnection, month: &Month) -> Result<R
         report.rows.push(row.to_vec());
     }
     with_day_of_knowledge(connection, report).await
+}
+
+/// Compares several months, one after the other; with more than one, each row names its month.
+///
+/// # Errors
+/// [`LedgerFault`] when Postgres refuses or does not answer.
+pub async fn of_months(connection: &mut PgConnection, months: &[Month]) -> Result<Report, LedgerFault> {
+    let months: BTreeSet<&Month> = months.iter().collect();
+    let mut all = Report { sentence: String::new(), columns: Vec::new(), rows: Vec::new() };
+    let mut sentences = Vec::new();
+    for month in &months {
+        let mut of_month = reconcile(connection, month).await?;
+        if months.len() > 1 {
+            of_month.columns.insert(0, "month".to_owned());
+            of_month.rows.iter_mut().for_each(|row| row.insert(0, Some(month.to_string())));
+        }
+        all.columns = of_month.columns;
+        all.rows.extend(of_month.rows);
+        sentences.push(of_month.sentence);
+    }
+    all.sentence = sentences.join(" ");
+    Ok(all)
 }
 
 async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compared>, LedgerFault> {
@@ -134,7 +158,15 @@ async fn other_lines(connection: &mut PgConnection, month: &Month) -> Result<Vec
     .map_err(LedgerFault::during("compare the month's lines"))?;
     let compared = rows.into_iter().map(|row| {
         let (status, belongs) = status_of(&row.kind, row.machine, row.ours);
-        Compared { status, source: Some(row.source), rows: row.rows, in_part: 0, computed: MicroUsd(0), billed: Some(MicroUsd(row.billed)), belongs }
+        Compared {
+            status,
+            source: Some(row.source),
+            rows: row.rows,
+            in_part: 0,
+            computed: MicroUsd(0),
+            billed: Some(MicroUsd(row.billed)),
+            belongs,
+        }
     });
     // Several kinds may have one name.
     let mut found: Vec<Compared> = Vec::new();
@@ -166,8 +198,6 @@ fn status_of(kind: &str, machine: bool, ours: bool) -> (String, Belongs) {
         _ => "other services",
     };
     match (ours, machine, kind) {
-        // Posted when it is carried, at the price of the time.
-        (true, _, "egress") => (format!("{what}, of our machines (posted as computed)"), Belongs::Others),
         (true, _, "other" | "unused-commitment") => (format!("{what}, of our machines (kept, not posted)"), Belongs::Others),
         (true, ..) => (format!("{what}, of our machines"), Belongs::Beside),
         (false, true, _) => (format!("{what}, of others in the account"), Belongs::Others),
@@ -193,12 +223,12 @@ fn sentence(month: &Month, compared: &[Compared]) -> String {
     let in_part: i64 = of(Belongs::Unexplained).map(|line| line.in_part).sum();
     let in_part = if in_part == 0 { String::new() } else { format!(" (of {in_part} of them a part)") };
     let mut sentence = format!(
-        "{month}: AWS confirmed {} instance-hours and {} were trued up by ${}, ${} in all; ${} in {} instance-hours{in_part} is not on a bill or feed yet.",
+        "{month}: AWS confirmed {} instance-hours and {} were trued up by {}, {} in all; {} in {} instance-hours{in_part} is not on a bill or feed yet.",
         count(Belongs::Confirmed),
         count(Belongs::TruedUp),
-        cents(difference),
-        cents(said),
-        cents(open),
+        dollars(difference),
+        dollars(said),
+        dollars(open),
         count(Belongs::Unexplained)
     );
     for (heading, belongs) in [("Beside them, on lines of their own", Belongs::Beside), ("No part of these figures", Belongs::Others)] {

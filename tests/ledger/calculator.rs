@@ -63,11 +63,12 @@ fn drawn_bill(dice: &mut Dice, machines: &[Machine], invoice: &str) -> String {
             let cost = format!("{}.{:010}", dice.between(0, 20), dice.between(0, 9_999_999_999));
             let part = if dice.one_in(2) { "1".to_owned() } else { format!("0.{:03}", dice.between(1, 999)) };
             let mut share = String::new();
-            let drawn = match dice.between(1, 14) {
+            let drawn = match dice.between(1, 15) {
                 1 => line(&id, "SavingsPlanCoveredUsage", &instance, "BoxUsage:g6.xlarge", hour, "1", "30", &cost),
                 2 => line(&id, "Credit", &instance, "SpotUsage:g6.xlarge", hour, "0", &format!("-{cost}"), ""),
                 3 => line(&id, "Usage", &instance, "DataTransfer-Out-Bytes", hour, "9", &cost, ""),
                 4 => line(&id, "Usage", &format!("i-stranger-{}", machine.name), "BoxUsage:m5.large", hour, "1", &cost, ""),
+                15 => line(&id, "Usage", &instance, "USE1-EUS2-AWS-Out-Bytes", hour, "9", &cost, ""),
                 5 => line(&id, "Tax", &instance, "", hour, "1", &cost, ""),
                 6 => line(&id, "Usage", "vol-1", "EBS:VolumeUsage.gp3", hour, "1", &cost, ""),
                 7..=9 => line(&id, "Usage", &instance, "SpotUsage:g6.xlarge", hour, &part, &cost, ""),
@@ -112,7 +113,7 @@ async fn versions(
         }
         if dice.one_in(3) {
             for statement in taken.statements {
-                retract(connection, statement.id, LATER).await.unwrap();
+                retract(connection, statement.id, "a test", LATER).await.unwrap();
             }
         } else {
             held = vec![file];

@@ -255,11 +255,7 @@ async fn the_invoice_of_july_says_nothing_of_august() {
                 &["not on the bill or feed yet 1 1.000000"],
             ],
         ),
-        (
-            "august",
-            august,
-            [&["confirmed bill 2 2.000000 2.000000 0.000000"][..], &["confirmed bill 1 1.000000 1.000000 0.000000"]],
-        ),
+        ("august", august, [&["confirmed bill 2 2.000000 2.000000 0.000000"][..], &["confirmed bill 1 1.000000 1.000000 0.000000"]]),
     ] {
         taken(&mut connection, Format::Cur, &[folder.file(&format!("{name}/cur.csv"), &text)]).await.unwrap();
         assert_eq!(crate::statements::cost(&mut connection).await, "3.00", "after {name}");
@@ -289,7 +285,8 @@ async fn the_part_of_an_hour_that_no_bill_covers_rests_on_no_bill() {
     let mut connection = connect(&url).await.unwrap();
     post(&mut connection, LATER).await.unwrap();
     let folder = Folder::new("outside-part");
-    let clock = |n: i64, amount: &str, cost: &str| line(&format!("part-{n}"), "Usage", "i-part", "SpotUsage:g6.xlarge", n, amount, cost, "");
+    let clock =
+        |n: i64, amount: &str, cost: &str| line(&format!("part-{n}"), "Usage", "i-part", "SpotUsage:g6.xlarge", n, amount, cost, "");
     let versions = [
         (
             vec![clock(0, "0.5", "0.50"), clock(1, "1", "1.00")],
@@ -316,7 +313,7 @@ async fn the_part_of_an_hour_that_no_bill_covers_rests_on_no_bill() {
         assert_eq!(compared(&mut connection).await, *rows, "version {n}");
     }
     for id in held.into_iter().rev() {
-        lowtide::ledger::import::retract(&mut connection, id, LATER).await.unwrap();
+        lowtide::ledger::import::retract(&mut connection, id, "a test", LATER).await.unwrap();
     }
     assert_eq!(rests_on(&mut connection).await, "0.00 2.00 of 2.00 0.00 0.00 estimate");
     assert_eq!(compared(&mut connection).await, ["not on the bill or feed yet 2 2.000000"], "a bill that was retracted confirms nothing");

@@ -52,15 +52,20 @@ impl LineKind {
         }
     }
 
-    /// The kind of this name; `None` for what is kept and not posted.
+    /// The kind of this name; `None` for what is kept and not posted. Data carried to another region is transfer: what was posted for it as egress when it was
+    /// carried is taken off (see `ledger::poster`).
     pub fn of(text: &str) -> Option<LineKind> {
         match text {
+            CARRIED => Some(LineKind::Beside(Line::Transfer)),
             "usage" => Some(LineKind::Usage),
             "commitment" => Some(LineKind::Commitment),
             other => BESIDE.into_iter().find(|line| line.as_str() == other).map(LineKind::Beside),
         }
     }
 }
+
+/// Lines about data carried to another region, as the ledger writes them.
+pub const CARRIED: &str = "egress";
 
 /// The lines that stand beside the use of a machine.
 pub const BESIDE: [Line; 8] = [Line::Credit, Line::Refund, Line::Discount, Line::Transfer, Line::Volume, Line::Nat, Line::Tax, Line::Fee];

@@ -76,7 +76,8 @@ impl Known {
         let mut found: Vec<TrueUp> = statement.billed_hours.iter().filter_map(of).collect();
         let said: BTreeSet<u32> = statement.billed_hours.iter().map(|(hour, _)| hour.hour).collect();
         let uid = machine.as_str().to_owned();
-        let gone = self.true_ups.range((uid.clone(), 0)..=(uid, u32::MAX)).filter(|((_, hour), last)| !said.contains(hour) && last.0 != NOBODY);
+        let gone =
+            self.true_ups.range((uid.clone(), 0)..=(uid, u32::MAX)).filter(|((_, hour), last)| !said.contains(hour) && last.0 != NOBODY);
         found.extend(gone.map(|((_, hour), last)| TrueUp {
             hour: *hour,
             from: interval.from + Millis::from_hours(i64::from(*hour)),
