@@ -186,7 +186,7 @@ class Machine:
                 else:
                     beside[line["line"]][hour] += units
         closed = {month(line["from"]) for line in lines if line["source"] == "bill" and line["invoiced"]}
-        hours, amounts, uncovered = [], [], []
+        hours, amounts, uncovered, lineless = [], [], [], set()
         for hour in self.hours:
             start, end = self.span(hour)
             is_closed = month(start) in closed
@@ -200,13 +200,16 @@ class Machine:
                 rest = 0 if self.waived else self.price(hour) * open_ms * 10_000 // HOUR
                 hours.append((hour, "bill"))
                 amounts.append(Fraction(bill[hour] + rest, 10_000))
-                uncovered.append(half_even(Fraction(rest, 10_000)) if hour in on_bill else None)
+                uncovered.append(Fraction(rest, 10_000))
+                lineless |= set() if hour in on_bill else {hour}
             elif hour in on_feed:
                 hours.append((hour, "feed"))
                 amounts.append(Fraction(feed[hour], 10_000))
-                uncovered.append(0)
-        # An hour of a closed month without any line is all open, as far as it is not free.
-        truths = {hour: (source, micro, micro if held is None else held) for (hour, source), micro, held in zip(hours, rounded_sums(amounts), uncovered)}
+                uncovered.append(Fraction(0))
+        truths = {}
+        for (hour, source), micro, held in zip(hours, rounded_sums(amounts), rounded_sums(uncovered)):
+            # An hour of a closed month without any line is all open, as far as it is not free.
+            truths[hour] = (source, micro, micro if hour in lineless else held)
         others = []
         for line, units in beside.items():
             micro = rounded_sums([Fraction(units[h], 10_000) for h in self.hours])

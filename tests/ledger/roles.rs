@@ -419,7 +419,7 @@ async fn a_month_is_closed_from_the_manual_alone() {
         server.psql("postgres", &format!("SET ROLE closer; {}", queries[n])).unwrap_or_else(|fault| panic!("{}: {fault}", queries[n]))
     };
     assert_eq!((ask(0).trim(), queries.len()), ("", 5), "the books have another amount than the bill");
-    assert!(ask(1).starts_with("111122223333|1||f|10|11.00"), "{}", ask(1));
+    assert!(ask(1).starts_with("111122223333|1|a1|f|10|11.00"), "{}", ask(1));
     assert_eq!(
         ask(2).lines().filter(|row| row.contains("i-next|") && row.contains("not on the bill or feed yet")).count(),
         2,

@@ -145,7 +145,7 @@ pub struct BilledHour {
     pub source: Source,
     /// Its cost, open parts included. Hours add up to the exact sum of lines and open parts, rounded once.
     pub cost: MicroUsd,
-    /// Of it, what no line covers yet and no invoice closes: as computed, and on nobody's word.
+    /// Of it, what no line covers yet and no invoice closes: as computed, and on nobody's word. Rounded as the cost is, so that the rest adds up to the lines.
     pub open: MicroUsd,
     /// Against what was computed.
     pub cause: Cause,
@@ -193,7 +193,7 @@ pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<Billed
         }
     }
     let invoiced: BTreeSet<_> = lines.iter().filter(|l| l.source == Source::Bill && l.invoiced).map(|l| month(l.from)).collect();
-    let (mut total, mut hours) = (BilledUsd(0), Vec::new());
+    let (mut total, mut all_open, mut hours) = (BilledUsd(0), BilledUsd(0), Vec::new());
     let [feed, bill] = laid;
     for ((segment, feed), bill) in segments.iter().zip(&feed).zip(&bill) {
         let closed = invoiced.contains(&month(segment.from));
@@ -206,12 +206,12 @@ pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<Billed
         };
         let rate = if interval.waived() { 0 } else { segment.price.0 };
         let open = BilledUsd(i128::from(rate) * i128::from(open_ms) * 10_000 / i128::from(INSTANCE_HOUR.0));
-        let before = total.to_micro_usd();
-        total = total + open + BilledUsd(laid.usage);
-        let cost = total.to_micro_usd() - before;
+        let before = (total.to_micro_usd(), all_open.to_micro_usd());
+        (total, all_open) = (total + open + BilledUsd(laid.usage), all_open + open);
+        let cost = total.to_micro_usd() - before.0;
         let cause = cause(interval, segment, laid, cost, open_ms);
         // Without a line nothing is confirmed, not even the micro-dollar that rounding moves.
-        let open = if laid.any { open.to_micro_usd() } else { cost };
+        let open = if laid.any { all_open.to_micro_usd() - before.1 } else { cost };
         hours.push(BilledHour { hour: segment.hour, source, cost, open, cause });
     }
     hours
