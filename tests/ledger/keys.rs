@@ -286,3 +286,25 @@ fn the_manual_says_what_each_report_takes() {
     let missing: Vec<&str> = reports.map(clap::Command::get_name).filter(|name| !named.contains(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// Keys that a report does not know, and filters of what is whole, are refused before Postgres is asked.
+#[test]
+fn what_a_report_does_not_take_is_refused_with_what_it_takes() {
+    let nowhere = "postgres://nobody:x@127.0.0.1:1/none";
+    for (command, said) in [
+        (
+            "budget --only line=pod",
+            "budgets know only team, service, environment, cost-center, product-area, component: choose of these for --only",
+        ),
+        ("anomalies --only line=pod", "anomalies know only team, service: choose of these for --only"),
+        ("recommendations --only line=pod", "recommendations know only team, workload, namespace: choose of these for --only"),
+        ("recommendations --score --only team=a", "--score shows all that were kept"),
+        ("forecast --keep --only team=a", "forecasts are kept of all spend, so that --outcome compares like with like: leave out --only"),
+        ("retag --workload ml/chat --from 2026-07-01 --set team=a --reason x --as-of 2026-07-01", "--as-of goes with --list"),
+        ("retract 00000000-0000-0000-0000-000000000000", "--reason <REASON>"),
+        ("reconcile", "--month <MONTH>"),
+    ] {
+        let fault = crate::roles::run(&std::env::temp_dir(), nowhere, &format!("lowtide ledger {command}")).unwrap_err();
+        assert!(fault.contains(said), "{command}: {fault}");
+    }
+}

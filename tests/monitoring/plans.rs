@@ -5,7 +5,7 @@ use lowtide::core::units::money::MicroUsd;
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::ledger::plans::{anomalies, budget, figures, forecast};
-use lowtide::ledger::report::Month;
+use lowtide::ledger::report::{Month, Only};
 use lowtide::ledger::{connect, migrate};
 use sqlx::PgConnection;
 
@@ -71,6 +71,12 @@ async fn a_spike_is_found_within_two_hours_explained_and_left_out_once_planned()
     assert_eq!((spike.team.as_str(), spike.service.as_str(), spike.cost, spike.ordinary), ("ml", "search", usd(60), usd(20)));
     assert_eq!((spike.cause.as_str(), spike.moved.as_slice()), ("quantity", [("volume", usd(80))].as_slice()));
     assert_eq!(anomalies::find(&mut connection, now(), 24, &[]).await.unwrap().len(), 1, "a run of hours is reported once");
+    for (only, count) in
+        [(&["team=ml", "service=search"][..], 1), (&["service=search"], 1), (&["team=ml", "service=chat"], 0), (&["team=web"], 0)]
+    {
+        let only: Vec<Only> = only.iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(anomalies::find(&mut connection, now(), 24, &only).await.unwrap().len(), count, "{only:?}");
+    }
     let figures = figures::read(&mut connection, now()).await.unwrap();
     assert_eq!(figures.anomalies.keys().collect::<Vec<_>>(), [&("ml".to_owned(), "search".to_owned(), "quantity".to_owned())]);
     assert_eq!(figures.months["ml"].0, usd(9_840));
