@@ -55,7 +55,7 @@ statements! {
     SAVINGS_BY_DAY = "savings-by-day", "What was saved, by day", &["from", "to"], |rights| savings_sql(&By::Day.into(), &rights.scope.only(), false), "";
     BRIDGE = "bridge", "Why a month cost other than the month before", &[NAMESPACES, "month"], |_| include_str!("sql/bridge.sql").to_owned(), "";
     BUDGETS = "budgets", "Budgets against what was spent", &["month", "today", "from", "to"], |_| budget::STANDINGS.to_owned(), "";
-    FORECAST = "forecast", "What forecasts are made from", &["from", "to"], |_| forecast::HISTORY.to_owned(), DRAWN_FROM;
+    FORECAST = "forecast", "What forecasts are made from", &["from", "to"], |_| forecast::history_sql(&[]), DRAWN_FROM;
     ANOMALIES = "anomalies", "Costs by hour, in which anomalies are looked for", &["from", "to"], |_| anomalies::hourly_sql(), DRAWN_FROM;
     TRUST = "trust", "How far the figures can be relied on", &["from", "to"], |_| TRUST_SQL.to_owned(), "";
     SEALS = "seals", "The last seals", &[], |_| include_str!("sql/seals.sql").to_owned(), "";

@@ -1,13 +1,15 @@
 //! A month compared with what AWS said: what is confirmed, what was trued up and why, what stands beside the machines, what belongs to others in the account, and what nothing
 //! explains.
 //!
-//! Decides: what counts as unexplained: instance-hours AWS has not reported. Lines about machines that are not ours are kept separate: a report holds the
-//! whole account.
+//! Decides: what counts as unexplained: instance-hours AWS has not reported, and the rest of those that it reported in part. Lines about machines that are not
+//! ours are kept separate: a report holds the whole account.
 //! Does not: change anything; importing and posting do.
+
+use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
-use super::report::{Month, Report, cents, dollars, six_decimals, with_day_of_knowledge};
+use super::report::{Month, Report, dollars, six_decimals, with_day_of_knowledge};
 use super::store::LedgerFault;
 use crate::core::units::money::MicroUsd;
 
@@ -16,6 +18,8 @@ struct Compared {
     status: String,
     source: Option<String>,
     rows: i64,
+    /// Of them, hours of which another part is on the bill, and counted there as well.
+    in_part: i64,
     computed: MicroUsd,
     billed: Option<MicroUsd>,
     belongs: Belongs,
@@ -33,7 +37,8 @@ enum Belongs {
     Others,
 }
 
-/// Compares a month. Instance-hours belong to the month in which they begin.
+/// Compares a month. Instance-hours belong to the month in which they begin. Those that a bill covers in part are compared by that part; the rest is not on the
+/// bill yet.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
@@ -61,6 +66,28 @@ pub async fn reconcile(connection: &mut PgConnection, month: &Month) -> Result<R
     with_day_of_knowledge(connection, report).await
 }
 
+/// Compares several months, one after the other; with more than one, each row names its month.
+///
+/// # Errors
+/// [`LedgerFault`] when Postgres refuses or does not answer.
+pub async fn of_months(connection: &mut PgConnection, months: &[Month]) -> Result<Report, LedgerFault> {
+    let months: BTreeSet<&Month> = months.iter().collect();
+    let mut all = Report { sentence: String::new(), columns: Vec::new(), rows: Vec::new() };
+    let mut sentences = Vec::new();
+    for month in &months {
+        let mut of_month = reconcile(connection, month).await?;
+        if months.len() > 1 {
+            of_month.columns.insert(0, "month".to_owned());
+            of_month.rows.iter_mut().for_each(|row| row.insert(0, Some(month.to_string())));
+        }
+        all.columns = of_month.columns;
+        all.rows.extend(of_month.rows);
+        sentences.push(of_month.sentence);
+    }
+    all.sentence = sentences.join(" ");
+    Ok(all)
+}
+
 async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compared>, LedgerFault> {
     let rows = sqlx::query!(
         r#"WITH bounds AS (
@@ -71,13 +98,19 @@ async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compa
              WHERE p.at >= b.first - interval '1 hour' AND p.at < b.next + interval '1 hour' AND p.posted_at < (SELECT ledger.known_before()) AND p.claim_uid IS NOT NULL AND ledger.is_use(p.line) AND p.line <> 'egress'
              GROUP BY p.claim_uid, p.hour, b.first, b.next HAVING min(p.at) >= b.first AND min(p.at) < b.next
            ), said AS (
-             SELECT DISTINCT ON (t.claim_uid, t.hour) t.claim_uid, t.hour, t.source, t.cause, t.billed_usd FROM ledger.true_up t, bounds b
+             SELECT DISTINCT ON (t.claim_uid, t.hour) t.claim_uid, t.hour, t.source, t.cause, t.computed_usd, t.billed_usd FROM ledger.true_up t, bounds b
              WHERE t.at >= b.first AND t.at < b.next AND t.posted_at < (SELECT ledger.known_before()) ORDER BY t.claim_uid, t.hour, t.posted_at DESC
+           ), compared AS (
+             SELECT coalesce(h.computed, 0) AS computed, CASE WHEN s.source <> 'none' THEN s.source END AS source, s.cause, s.computed_usd, s.billed_usd
+             FROM hours h LEFT JOIN said s ON s.claim_uid = h.claim_uid AND s.hour = h.hour
+           ), parts AS (
+             SELECT cause AS status, source, false AS in_part, computed_usd AS computed, billed_usd AS billed FROM compared WHERE source IS NOT NULL
+             UNION ALL SELECT 'not on the bill or feed yet', NULL, source IS NOT NULL, computed - CASE WHEN source IS NULL THEN 0 ELSE computed_usd END, NULL
+             FROM compared WHERE source IS NULL OR computed <> computed_usd
            )
-           SELECT coalesce(s.cause, 'not on the bill or feed yet') AS "status!", s.source AS "source?", count(*) AS "rows!",
-                  (coalesce(sum(h.computed), 0) * 1000000)::bigint AS "computed!", (sum(s.billed_usd) * 1000000)::bigint AS billed
-           FROM hours h LEFT JOIN said s ON s.claim_uid = h.claim_uid AND s.hour = h.hour
-           GROUP BY s.cause, s.source ORDER BY s.cause = 'confirmed' DESC NULLS LAST, 3 DESC, 1"#,
+           SELECT status AS "status!", source AS "source?", count(*) AS "rows!", count(*) FILTER (WHERE in_part) AS "in_part!",
+                  (coalesce(sum(computed), 0) * 1000000)::bigint AS "computed!", (sum(billed) * 1000000)::bigint AS billed
+           FROM parts GROUP BY status, source ORDER BY status = 'confirmed' DESC, source IS NULL, 3 DESC, 1"#,
         month.first_day()
     )
     .fetch_all(connection)
@@ -92,6 +125,7 @@ async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compa
         status: row.status,
         source: row.source,
         rows: row.rows,
+        in_part: row.in_part,
         computed: MicroUsd(row.computed),
         billed: row.billed.map(MicroUsd),
     });
@@ -124,7 +158,15 @@ async fn other_lines(connection: &mut PgConnection, month: &Month) -> Result<Vec
     .map_err(LedgerFault::during("compare the month's lines"))?;
     let compared = rows.into_iter().map(|row| {
         let (status, belongs) = status_of(&row.kind, row.machine, row.ours);
-        Compared { status, source: Some(row.source), rows: row.rows, computed: MicroUsd(0), billed: Some(MicroUsd(row.billed)), belongs }
+        Compared {
+            status,
+            source: Some(row.source),
+            rows: row.rows,
+            in_part: 0,
+            computed: MicroUsd(0),
+            billed: Some(MicroUsd(row.billed)),
+            belongs,
+        }
     });
     // Several kinds may have one name.
     let mut found: Vec<Compared> = Vec::new();
@@ -156,8 +198,6 @@ fn status_of(kind: &str, machine: bool, ours: bool) -> (String, Belongs) {
         _ => "other services",
     };
     match (ours, machine, kind) {
-        // Posted when it is carried, at the price of the time.
-        (true, _, "egress") => (format!("{what}, of our machines (posted as computed)"), Belongs::Others),
         (true, _, "other" | "unused-commitment") => (format!("{what}, of our machines (kept, not posted)"), Belongs::Others),
         (true, ..) => (format!("{what}, of our machines"), Belongs::Beside),
         (false, true, _) => (format!("{what}, of others in the account"), Belongs::Others),
@@ -180,13 +220,15 @@ fn sentence(month: &Month, compared: &[Compared]) -> String {
         let lines = of(belongs).filter(|line| !billed || line.source.as_deref() == Some("bill"));
         lines.map(|line| format!("{} {}", line.status, dollars(line.billed.unwrap_or_default()))).collect::<Vec<_>>().join("; ")
     };
+    let in_part: i64 = of(Belongs::Unexplained).map(|line| line.in_part).sum();
+    let in_part = if in_part == 0 { String::new() } else { format!(" (of {in_part} of them a part)") };
     let mut sentence = format!(
-        "{month}: AWS confirmed {} instance-hours and {} were trued up by ${}, ${} in all; ${} in {} instance-hours is not on a bill or feed yet.",
+        "{month}: AWS confirmed {} instance-hours and {} were trued up by {}, {} in all; {} in {} instance-hours{in_part} is not on a bill or feed yet.",
         count(Belongs::Confirmed),
         count(Belongs::TruedUp),
-        cents(difference),
-        cents(said),
-        cents(open),
+        dollars(difference),
+        dollars(said),
+        dollars(open),
         count(Belongs::Unexplained)
     );
     for (heading, belongs) in [("Beside them, on lines of their own", Belongs::Beside), ("No part of these figures", Belongs::Others)] {

@@ -169,7 +169,7 @@ class Machine:
         return laid
 
     def said(self, lines):
-        """Hours that feed or bill speak of: {hour: (source, micro-dollars)}, and what stands beside: [(hour, line, micro-dollars)]."""
+        """Hours that feed or bill speak of: {hour: (source, micro-dollars, of them covered by no line)}, and what stands beside: [(hour, line, micro-dollars)]."""
         feed, bill, spans = defaultdict(int), defaultdict(int), defaultdict(list)
         on_feed, on_bill, beside = set(), set(), defaultdict(lambda: defaultdict(int))
         for line in lines:
@@ -186,7 +186,7 @@ class Machine:
                 else:
                     beside[line["line"]][hour] += units
         closed = {month(line["from"]) for line in lines if line["source"] == "bill" and line["invoiced"]}
-        hours, amounts = [], []
+        hours, amounts, uncovered, lineless = [], [], [], set()
         for hour in self.hours:
             start, end = self.span(hour)
             is_closed = month(start) in closed
@@ -200,10 +200,16 @@ class Machine:
                 rest = 0 if self.waived else self.price(hour) * open_ms * 10_000 // HOUR
                 hours.append((hour, "bill"))
                 amounts.append(Fraction(bill[hour] + rest, 10_000))
+                uncovered.append(Fraction(rest, 10_000))
+                lineless |= set() if hour in on_bill else {hour}
             elif hour in on_feed:
                 hours.append((hour, "feed"))
                 amounts.append(Fraction(feed[hour], 10_000))
-        truths = {hour: (source, micro) for (hour, source), micro in zip(hours, rounded_sums(amounts))}
+                uncovered.append(Fraction(0))
+        truths = {}
+        for (hour, source), micro, held in zip(hours, rounded_sums(amounts), rounded_sums(uncovered)):
+            # An hour of a closed month without any line is all open, as far as it is not free.
+            truths[hour] = (source, micro, micro if hour in lineless else held)
         others = []
         for line, units in beside.items():
             micro = rounded_sums([Fraction(units[h], 10_000) for h in self.hours])
@@ -220,11 +226,12 @@ class Machine:
             shares = self.shares(hour)
             weights = [share[3] for share in shares]
             b0 = parted(b0s[hour], weights) if hour in b0s else [None] * len(shares)
-            source, amount = truths.get(hour, ("computed", costs[hour]))
+            source, amount, uncovered = truths.get(hour, ("computed", costs[hour], costs[hour]))
+            opened = parted(uncovered, weights)
             for n, ((day, line, pod, weight, held), cost) in enumerate(zip(shares, parted(amount, weights))):
                 row = rows[hour, day, line, pod]
                 rate = lambda name: half_even(Fraction((pods[pod][name] or 0) * held, HOUR)) if line == "pod" else 0
-                add = [weight, cost, b0[n] or 0, rate("b1"), rate("b2"), cost if source == "feed" else 0, cost if source == "bill" else 0]
+                add = [weight, cost, b0[n] or 0, rate("b1"), rate("b2"), cost if source == "feed" else 0, cost - opened[n] if source == "bill" else 0]
                 rows[hour, day, line, pod] = [old + new for old, new in zip(row, add)]
             for _, line, amount in [entry for entry in beside if entry[0] == hour]:
                 for (day, _, pod, *_), cost in zip(shares, parted(amount, weights)):

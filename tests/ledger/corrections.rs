@@ -84,9 +84,12 @@ async fn labels_of_past_days_are_corrected_dated_and_taken_back() {
     nothing_found(&mut connection).await;
     let history = "SELECT count(*) FROM ledger.workload_history WHERE workload_name = 'chat' AND team = 'serch'";
     assert_eq!(server.psql("postgres", history).unwrap().trim(), "1", "what the pods said stays what they said");
-    let listed = report::retags(&mut connection).await.unwrap();
+    let listed = report::retags(&mut connection, &Days::default()).await.unwrap();
     assert_eq!(listed.sentence, "1 label correction holds.");
     assert_eq!(listed.rows.len(), 3);
+    let of_month = |month: &str| month.parse::<Month>().unwrap().days();
+    assert_eq!(report::retags(&mut connection, &of_month("2026-07")).await.unwrap().rows.len(), 3);
+    assert_eq!(report::retags(&mut connection, &of_month("2026-08")).await.unwrap().sentence, "No labels were corrected.");
     let id = first.id.to_string();
     let of_first = listed.rows.iter().find(|row| row[9].as_deref() == Some(id.as_str())).unwrap();
     assert_eq!(

@@ -179,7 +179,7 @@ async fn versions_of_a_report_are_fetched_once_and_replace_one_another() {
 
     // What was taken back stays so until somebody fetches it again.
     let second: uuid::Uuid = held[1].1[0];
-    lowtide::ledger::import::retract(&mut connection, second, LATER).await.unwrap();
+    lowtide::ledger::import::retract(&mut connection, second, "a test", LATER).await.unwrap();
     assert!(fetched(&mut connection, &bucket, &cur).await.is_empty());
     assert_eq!(cost(&mut owner).await, "11.00");
     let again = Request { again: true, ..cur.clone() };

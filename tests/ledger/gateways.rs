@@ -91,7 +91,7 @@ async fn the_gateways_of_our_machines_are_on_a_line_of_their_own_and_the_rest_is
     let mut found = verify::verify(&mut connection).await.unwrap().findings;
     found.extend(verify::recompute(&mut connection, &verify::Sample::default()).await.unwrap());
     assert!(found.is_empty(), "{found:?}");
-    retract(&mut connection, whole.statements[0].id, LATER).await.unwrap();
+    retract(&mut connection, whole.statements[0].id, "a test", LATER).await.unwrap();
     assert_eq!(of_line(&mut connection, "nat").await, "8.00");
 
     // A share that is none is refused; accepted, the gateway is the account's.

@@ -140,7 +140,7 @@ async fn the_feed_confirms_and_trues_up_and_a_second_time_changes_nothing() {
         "2026-07: AWS confirmed 3 instance-hours and 2 were trued up by $0.13695, $0.50215 in all; $0.13695 in 2 instance-hours is not on a bill or \
          feed yet. No part of these figures: machines, of others in the account $0.0913."
     );
-    let trust = report::trust(&mut connection, &"2026-07".parse::<Month>().unwrap().days()).await.unwrap();
+    let trust = report::trust(&mut connection, &"2026-07".parse::<Month>().unwrap().days(), &[]).await.unwrap();
     assert_eq!(
         trust.sentence,
         "0.0 % of spend rests on AWS's bill and 78.6 % on the spot data feed; the rest is computed from recorded prices."
@@ -148,7 +148,7 @@ async fn the_feed_confirms_and_trues_up_and_a_second_time_changes_nothing() {
     let count = |report: &Report, item: &str| report.rows.iter().find(|row| row[0].as_deref() == Some(item)).unwrap()[3].clone();
     let unknown = "billed lines of machines that are not ours";
     assert_eq!(count(&trust, unknown).as_deref(), Some("1"));
-    let before = report::trust(&mut connection, &"2026-06".parse::<Month>().unwrap().days()).await.unwrap();
+    let before = report::trust(&mut connection, &"2026-06".parse::<Month>().unwrap().days(), &[]).await.unwrap();
     assert_eq!((before.sentence.as_str(), count(&before, unknown).as_deref()), ("No spend is recorded in these days.", Some("0")));
     let savings = report::savings(&mut connection, &"2026-07".parse::<Month>().unwrap().days(), By::Team, &[]).await.unwrap();
     assert_eq!(savings.rows[1][savings.rows[1].len() - 2].as_deref(), Some("mixed"));

@@ -137,6 +137,40 @@ async fn every_report_takes_several_keys_and_filters() {
     assert_eq!(elsewhere.sentence, "No machine ran in these days; no pod was moved.");
     assert!(elsewhere.to_csv().starts_with("region,capacity_type,machines,"), "a table without rows has its header");
 
+    // What figures rest on, of a part; all parts together are the whole, item by item.
+    let items = async |connection: &mut PgConnection, texts: &[&str]| {
+        let trust = report::trust(connection, &july(), &only(texts)).await.unwrap();
+        trust.rows.into_iter().take(8).map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect::<Vec<_>>()
+    };
+    let whole = items(&mut connection, &[]).await;
+    assert_eq!(items(&mut connection, &["team=search", "team=vision"]).await, whole);
+    let of_vision = items(&mut connection, &["team=vision"]).await;
+    let usd = |item: &str| of_vision.iter().find(|(name, _)| name.starts_with(item)).unwrap().1.as_str();
+    assert_eq!((usd("spend computed"), usd("spend entered")), ("24.000000", "12.000000"), "{of_vision:?}");
+    // Budgets for a label, and a forecast of a part of the spend.
+    let text = "budgets:\n- {name: search, from: 2026-07, monthlyUsd: '100', for: {team: search}}\n- {name: all, from: 2026-07, monthlyUsd: '9000'}\n";
+    budget::enter(&mut connection, &budget::read("b", text).unwrap()).await.unwrap();
+    let budgets =
+        async |connection: &mut PgConnection, texts: &[&str]| budget::report(connection, &this, LATER, &only(texts)).await.unwrap();
+    assert_eq!(column(&budgets(&mut connection, &["team=search"]).await, "budget"), ["search"]);
+    let nobodys = budgets(&mut connection, &["team=nobody"]).await;
+    assert_eq!(nobodys.sentence, "None of the 2 budgets of 2026-07 is for that.");
+    let of_nobody = forecast::make(&mut connection, LATER, 1, &Scenario::usual(), &only(&["team=nobody"])).await.unwrap_err().to_string();
+    assert_eq!(of_nobody, "0 full days of cost are known; a forecast needs 14");
+    // Two weeks, of which the first has both teams' day.
+    let then = DAY + Millis::from_hours(24 * 14);
+    let of_all = forecast::make(&mut connection, then, 1, &Scenario::usual(), &[]).await.unwrap();
+    let of_search = forecast::make(&mut connection, then, 1, &Scenario::usual(), &only(&["team=search"])).await.unwrap();
+    let high = |made: &forecast::Forecast| made.scenarios["base"].1[0][""].high;
+    assert!(high(&of_search) > 0.0 && high(&of_search) < high(&of_all), "{} of {}", high(&of_search), high(&of_all));
+    // Several months of a comparison with the bill, each row with its month.
+    let months = lowtide::ledger::reconcile::of_months(&mut connection, &[this, june]).await.unwrap();
+    assert_eq!(
+        (months.columns[0].as_str(), rows_of(&months)),
+        ("month", vec!["2026-07 not on the bill or feed yet - 48 48.000000 - -".to_owned()])
+    );
+    assert!(months.sentence.starts_with("Nothing is posted for 2026-06. 2026-07: AWS confirmed 0 instance-hours"), "{}", months.sentence);
+
     let refusals = report::refusals(&mut connection, &july(), &[RefusalsBy::Reason, RefusalsBy::Zone], &[]).await.unwrap();
     assert_eq!(rows_of(&refusals), ["cooling-down use1-az2 2 2 0.9910", "dearer use1-az1 2 2 1.0100"]);
     let cooling = report::refusals(&mut connection, &july(), &[RefusalsBy::Zone], &["reason=cooling-down".parse().unwrap()]).await.unwrap();
@@ -167,15 +201,15 @@ async fn every_report_goes_back_to_what_was_known_on_a_day() {
             report::unit_economics(connection, &july(), &[EconomicsBy::Endpoint], &[]).await.unwrap().sentence,
             report::variance(connection, &from, &this, VarianceBy::Step, &[], LATER).await.unwrap().sentence,
             report::reliability(connection, &july(), &[ReliabilityBy::Pool], &[]).await.unwrap().sentence,
-            report::trust(connection, &july()).await.unwrap().sentence,
-            report::statements(connection, None, false).await.unwrap().sentence,
-            report::retags(connection).await.unwrap().sentence,
+            report::trust(connection, &july(), &[]).await.unwrap().sentence,
+            report::statements(connection, &report::Listed::default()).await.unwrap().sentence,
+            report::retags(connection, &Days::default()).await.unwrap().sentence,
             report::refusals(connection, &july(), &[RefusalsBy::Reason], &[]).await.unwrap().sentence,
             report::gpu_use(connection, &july(), By::Team, &[]).await.unwrap().sentence,
             recommendations::kept::score(connection, &july()).await.unwrap().sentence,
             reconcile(connection, &this).await.unwrap().sentence,
         ];
-        said.push(budget::report(connection, &this, LATER).await.unwrap().sentence);
+        said.push(budget::report(connection, &this, LATER, &[]).await.unwrap().sentence);
         said
     };
     let now = all(&mut connection).await;
@@ -203,14 +237,14 @@ async fn every_report_goes_back_to_what_was_known_on_a_day() {
     let bought = lowtide::core::units::ids::DecisionId::derive("test", "launch", "a", 0).0;
     assert!(explain::decision(&mut connection, bought).await.unwrap().is_none());
     assert_eq!(explain::decisions_of_pod(&mut connection, "ml", "pod-a", 3).await.unwrap(), Vec::<uuid::Uuid>::new());
-    let too_little = forecast::make(&mut connection, LATER, 1, &Scenario::usual()).await.unwrap_err().to_string();
+    let too_little = forecast::make(&mut connection, LATER, 1, &Scenario::usual(), &[]).await.unwrap_err().to_string();
     assert_eq!(too_little, "0 full days of cost are known; a forecast needs 14");
     let no_outcome = forecast::outcome(&mut connection, LATER + Millis::from_hours(24 * 90)).await.unwrap();
     assert!(no_outcome.rows.is_empty(), "{no_outcome:?}");
     report::as_of(&mut connection, None).await.unwrap();
     assert_eq!(explain::decision(&mut connection, bought).await.unwrap().unwrap().refused.0.len(), 2);
     assert_eq!(explain::decisions_of_pod(&mut connection, "ml", "pod-a", 3).await.unwrap(), [bought]);
-    let made = forecast::make(&mut connection, LATER, 1, &Scenario::usual()).await.unwrap();
+    let made = forecast::make(&mut connection, LATER, 1, &Scenario::usual(), &[]).await.unwrap();
     forecast::keep(&mut connection, &made).await.unwrap();
     assert!(!forecast::outcome(&mut connection, LATER + Millis::from_hours(24 * 90)).await.unwrap().rows.is_empty());
     // As of a day to come it is what is known now.
@@ -221,4 +255,56 @@ async fn every_report_goes_back_to_what_was_known_on_a_day() {
         .map(|sentence| sentence.replace(" This is what was known at the end of 2100-01-01.", ""))
         .collect();
     assert_eq!(later, now);
+}
+
+/// What the manual says that each report takes is what the program takes.
+#[test]
+fn the_manual_says_what_each_report_takes() {
+    use clap::Args as _;
+    let ledger = lowtide::cli::ledger::LedgerArgs::augment_args(clap::Command::new("ledger"));
+    let table = include_str!("../../docs/ledger.md").split("| report | days |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let rows: Vec<Vec<&str>> =
+        table.lines().skip(2).map(|row| row.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect()).collect();
+    assert_eq!(rows.len(), 17, "{rows:?}");
+    for row in &rows {
+        let name = row[0].trim_matches('`').split(' ').next().unwrap();
+        let command = ledger.find_subcommand(name).unwrap_or_else(|| panic!("there is no {name}"));
+        let takes = |long: &str| command.get_arguments().any(|arg| arg.get_long() == Some(long));
+        for (cell, long) in [(2, "by"), (3, "only"), (4, "as-of")] {
+            assert_eq!(row[cell] != "no", takes(long), "{name} --{long}");
+        }
+        for long in ["from", "to", "month", "months", "hours", "days"] {
+            // A correction and a mark have days of their own.
+            let is_other = matches!(name, "retag" | "anomalies") && matches!(long, "from" | "to");
+            assert!(is_other || row[1].contains(&format!("`--{long}`")) == takes(long), "{name} --{long}");
+        }
+        assert_eq!(name != "export", takes("json") && takes("csv"), "{name} --json, --csv");
+    }
+    // And no report is missing.
+    let named: Vec<&str> = rows.iter().map(|row| row[0].trim_matches('`').split(' ').next().unwrap()).collect();
+    let reports = ledger.get_subcommands().filter(|command| command.get_arguments().any(|arg| arg.get_long() == Some("csv")));
+    let missing: Vec<&str> = reports.map(clap::Command::get_name).filter(|name| !named.contains(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Keys that a report does not know, and filters of what is whole, are refused before Postgres is asked.
+#[test]
+fn what_a_report_does_not_take_is_refused_with_what_it_takes() {
+    let nowhere = "postgres://nobody:x@127.0.0.1:1/none";
+    for (command, said) in [
+        (
+            "budget --only line=pod",
+            "budgets know only team, service, environment, cost-center, product-area, component: choose of these for --only",
+        ),
+        ("anomalies --only line=pod", "anomalies know only team, service: choose of these for --only"),
+        ("recommendations --only line=pod", "recommendations know only team, workload, namespace: choose of these for --only"),
+        ("recommendations --score --only team=a", "--score shows all that were kept"),
+        ("forecast --keep --only team=a", "forecasts are kept of all spend, so that --outcome compares like with like: leave out --only"),
+        ("retag --workload ml/chat --from 2026-07-01 --set team=a --reason x --as-of 2026-07-01", "--as-of goes with --list"),
+        ("retract 00000000-0000-0000-0000-000000000000", "--reason <REASON>"),
+        ("reconcile", "--month <MONTH>"),
+    ] {
+        let fault = crate::roles::run(&std::env::temp_dir(), nowhere, &format!("lowtide ledger {command}")).unwrap_err();
+        assert!(fault.contains(said), "{command}: {fault}");
+    }
 }

@@ -110,7 +110,7 @@ async fn a_model_costs_what_the_bill_names_it_for_and_the_rest_is_a_share_by_tok
     for is_named in [true, false] {
         let held = "SELECT id FROM ledger.statements WHERE kind = 'costs' AND state = 'holds'";
         let id: uuid::Uuid = sqlx::query_scalar(held).fetch_one(&mut connection).await.unwrap();
-        retract(&mut connection, id, LATER).await.unwrap();
+        retract(&mut connection, id, "a test", LATER).await.unwrap();
         let said = by_model(&mut connection, &[]).await;
         assert_eq!(rows_of(&said) == named, is_named);
         assert_eq!(said.sentence.contains("no bill names one"), !is_named, "{}", said.sentence);

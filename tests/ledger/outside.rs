@@ -246,15 +246,84 @@ async fn the_invoice_of_july_says_nothing_of_august() {
     let july = format!("{HEADER}{}{}", clock(-2, "0.5", "0.50"), clock(-1, "1", "1.00"));
     let august = format!("{HEADER}{}{}", clock(0, "1", "1.00"), clock(1, "0.5", "0.50")).replace(",2026-07-01T", ",2026-08-01T");
     for (name, text, rows) in [
-        ("july", july, ["confirmed bill 2 2.000000 2.000000 0.000000", "not on the bill or feed yet 1 1.000000"]),
-        ("august", august, ["confirmed bill 2 2.000000 2.000000 0.000000", "confirmed bill 1 1.000000 1.000000 0.000000"]),
+        // Of the hour across midnight July's bill covers half: the other half is on no bill, whatever it will cost.
+        (
+            "july",
+            july,
+            [
+                &["confirmed bill 2 1.500000 1.500000 0.000000", "not on the bill or feed yet 1 0.500000"][..],
+                &["not on the bill or feed yet 1 1.000000"],
+            ],
+        ),
+        ("august", august, [&["confirmed bill 2 2.000000 2.000000 0.000000"][..], &["confirmed bill 1 1.000000 1.000000 0.000000"]]),
     ] {
         taken(&mut connection, Format::Cur, &[folder.file(&format!("{name}/cur.csv"), &text)]).await.unwrap();
         assert_eq!(crate::statements::cost(&mut connection).await, "3.00", "after {name}");
         for (month, row) in ["2026-07", "2026-08"].into_iter().zip(rows) {
             let report = reconcile(&mut connection, &month.parse().unwrap()).await.unwrap();
             let found: Vec<String> = report.rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect();
-            assert_eq!(found, [row], "{month} after {name}");
+            assert_eq!(found, row, "{month} after {name}");
         }
     }
+}
+
+/// What each day's figures rest on: dollars by the bill and as computed, of `trust` and of the daily sums.
+async fn rests_on(connection: &mut sqlx::PgConnection) -> String {
+    let sql = "SELECT string_agg(t.usd::numeric(10,2)::text, ' ' ORDER BY t.item DESC) || ' of ' || (SELECT concat_ws(' ', sum(cost_usd)::numeric(10,2),
+                      sum(bill_usd)::numeric(10,2), sum(true_up_usd)::numeric(10,2), string_agg(DISTINCT basis, ' ')) FROM ledger.cost_daily)
+               FROM ledger.trust t WHERE t.item IN ('spend resting on the bill', 'spend computed from recorded prices')";
+    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
+}
+
+/// A bill that reaches into an instance-hour confirms its own part of it: the rest is computed in every report, and open in `reconcile`, until a bill has it. A bill
+/// that is retracted confirms nothing.
+#[tokio::test]
+async fn the_part_of_an_hour_that_no_bill_covers_rests_on_no_bill() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    // 00:30 to 02:30 at a dollar: half of its second hour is after the last clock hour that the bill has.
+    machine_of(&ledger, "part", DAY + Millis::from_mins(30), 2).await;
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let folder = Folder::new("outside-part");
+    let clock =
+        |n: i64, amount: &str, cost: &str| line(&format!("part-{n}"), "Usage", "i-part", "SpotUsage:g6.xlarge", n, amount, cost, "");
+    let versions = [
+        (
+            vec![clock(0, "0.5", "0.50"), clock(1, "1", "1.00")],
+            "1.50 0.50 of 2.00 1.50 0.00 mixed",
+            vec!["confirmed bill 2 1.500000 1.500000 0.000000", "not on the bill or feed yet 1 0.500000"],
+        ),
+        // Another price for the clock hour that both hours share.
+        (
+            vec![clock(0, "0.5", "0.50"), clock(1, "1", "0.80")],
+            "1.30 0.50 of 1.80 1.30 -0.20 mixed",
+            vec!["price-differed bill 2 1.500000 1.300000 -0.200000", "not on the bill or feed yet 1 0.500000"],
+        ),
+        (
+            vec![clock(0, "0.5", "0.50"), clock(1, "1", "0.80"), clock(2, "0.5", "0.50")],
+            "1.80 0.00 of 1.80 1.80 -0.20 bill",
+            vec!["price-differed bill 2 2.000000 1.800000 -0.200000"],
+        ),
+    ];
+    let mut held = Vec::new();
+    for (n, (lines, rests, rows)) in versions.iter().enumerate() {
+        let file = folder.file(&format!("{n}/cur.csv"), &format!("{HEADER}{}", lines.concat()));
+        held.push(taken(&mut connection, Format::Cur, &[file]).await.unwrap().statements[0].id);
+        assert_eq!(rests_on(&mut connection).await, *rests, "version {n}");
+        assert_eq!(compared(&mut connection).await, *rows, "version {n}");
+    }
+    for id in held.into_iter().rev() {
+        lowtide::ledger::import::retract(&mut connection, id, "a test", LATER).await.unwrap();
+    }
+    assert_eq!(rests_on(&mut connection).await, "0.00 2.00 of 2.00 0.00 0.00 estimate");
+    assert_eq!(compared(&mut connection).await, ["not on the bill or feed yet 2 2.000000"], "a bill that was retracted confirms nothing");
+    let mut found = lowtide::ledger::verify::verify(&mut connection).await.unwrap().findings;
+    found.extend(lowtide::ledger::verify::recompute(&mut connection, &lowtide::ledger::verify::Sample::default()).await.unwrap());
+    assert!(found.is_empty(), "{found:?}");
+}
+
+/// The rows of `reconcile` for July.
+async fn compared(connection: &mut sqlx::PgConnection) -> Vec<String> {
+    let report = reconcile(connection, &"2026-07".parse().unwrap()).await.unwrap();
+    report.rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect()
 }

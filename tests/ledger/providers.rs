@@ -77,7 +77,7 @@ async fn an_account_is_one_source_whatever_its_providers_are_called() {
     let nothing = take(&mut connection, &ours, &[Check::MissingBefore], None).await.unwrap();
     assert_eq!((nothing.left_out, of_line(&mut connection, "overhead").await), (1, "0.00".to_owned()));
     // Retracted, the version before holds again, and every posting has its cause.
-    retract(&mut connection, nothing.statements[0].id, LATER).await.unwrap();
+    retract(&mut connection, nothing.statements[0].id, "a test", LATER).await.unwrap();
     assert_eq!(of_line(&mut connection, "overhead").await, "8.00");
     assert_eq!(lowtide::ledger::verify::verify(&mut connection).await.unwrap().findings.len(), 0);
     let state = "SELECT string_agg(source || ' ' || version, ', ' ORDER BY source) FROM ledger.statements WHERE state = 'holds'";

@@ -12,7 +12,7 @@ use lowtide::core::workload::need::{CapacityPreference, Need, UsageUnit, Workloa
 use lowtide::ledger::import::{UsageHour, store_usage};
 use lowtide::ledger::plans::recommendations::{Asked, OnMarket, Recommendations, find, kept, market};
 use lowtide::ledger::poster::post;
-use lowtide::ledger::report::{Days, Report};
+use lowtide::ledger::report::{Days, Only, Report};
 use lowtide::ledger::{connect, seal, verify};
 use lowtide::ports::Ledger;
 use sqlx::PgConnection;
@@ -204,6 +204,16 @@ async fn what_is_recommended_is_kept_and_held_against_the_two_weeks_after() {
         cells(&report, "chat", &["rank", "change", "use_percent", "replicas", "cost_usd_per_month"]),
         ["1", "at most 2 replicas instead of 4", "10.0", "4", "2880.00"]
     );
+    let only = |texts: &[&str]| {
+        let (mut some, only) = (recommendations.clone(), texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Only>>());
+        some.keep_only(&only);
+        found(&some)
+    };
+    assert_eq!(
+        only(&["workload=ml/chat", "workload=ml/young"]),
+        (vec!["chat fewer-replicas 1440.00".to_owned()], vec!["young: too young".to_owned()])
+    );
+    assert_eq!(only(&["namespace=ml", "team=nobody"]), (vec![], vec![]));
     let basis = cells(&report, "chat", &["basis"]);
     assert_eq!(basis, ["the ledger: $1.00 for each GPU-hour in these days, as no decision says what it needs"]);
     assert_eq!(

@@ -62,7 +62,7 @@ async fn other_costs_move_no_saving_and_rest_on_no_bill() {
     assert_eq!((only.rows.len(), only.sentence.as_str()), (2, "Machines cost $10.00."));
     let none = report::cost(&mut connection, &july(), By::Team, &["team=o'neill".parse().unwrap()]).await.unwrap();
     assert_eq!(none.to_csv(), "team,gpu_hours,cost_usd,b0_usd,true_up_usd,basis,beside_usd\n", "a table without rows has its header");
-    let trust = report::trust(&mut connection, &july()).await.unwrap().sentence;
+    let trust = report::trust(&mut connection, &july(), &[]).await.unwrap().sentence;
     assert_eq!(
         trust,
         "0.0 % of spend rests on AWS's bill: nothing has been matched to one yet; 75.0 % was entered by hand or came from others' files; the rest is \

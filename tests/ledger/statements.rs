@@ -328,14 +328,14 @@ async fn a_statement_can_be_tried_and_taken_back() {
     let options = || Options { complete: true, ..Options::default() };
     let would = dry_run(&mut connection, Format::Cur, &file("1.20"), options(), LATER).await.unwrap();
     assert_eq!(would.by_team, [("search".to_owned(), "2.000000".to_owned())]);
-    let listed = report::statements(&mut connection, None, false).await.unwrap();
+    let listed = report::statements(&mut connection, &report::Listed::default()).await.unwrap();
     assert_eq!((listed.sentence.as_str(), cost(&mut connection).await), ("Nothing has been imported.", "10.00".to_owned()));
     let first = taken(&mut connection, Format::Cur, &file("1.20")).await.unwrap();
     let second = taken(&mut connection, Format::Cur, &file("1.50")).await.unwrap();
     assert_eq!(cost(&mut connection).await, "15.00");
-    let fault = retract(&mut connection, first.statements[0].id, LATER).await.unwrap_err().to_string();
+    let fault = retract(&mut connection, first.statements[0].id, "a test", LATER).await.unwrap_err().to_string();
     assert!(fault.contains("version 1 does not hold: version 2 does"), "{fault}");
-    let back = retract(&mut connection, second.statements[0].id, LATER).await.unwrap();
+    let back = retract(&mut connection, second.statements[0].id, "a test", LATER).await.unwrap();
     assert_eq!(
         (back.holds, back.by_team, cost(&mut connection).await),
         (Some(1), vec![("search".to_owned(), "-3.000000".to_owned())], "12.00".to_owned())
@@ -349,8 +349,13 @@ async fn a_statement_can_be_tried_and_taken_back() {
         "{refused}"
     );
     accepted(&mut connection, Format::Cur, &file("4.00"), Check::AmountChanged).await;
-    let states: Vec<String> =
-        report::statements(&mut connection, None, false).await.unwrap().rows.iter().map(|row| row[5].clone().unwrap()).collect();
+    let states: Vec<String> = report::statements(&mut connection, &report::Listed::default())
+        .await
+        .unwrap()
+        .rows
+        .iter()
+        .map(|row| row[5].clone().unwrap())
+        .collect();
     assert_eq!(states, ["holds (accepted: amount-changed)", "replaced", "takes back", "taken back", "replaced"]);
     // Every posting of a bill names a version that exists, and what was known on a day is the sum of what was posted until then.
     let unnamed = "SELECT count(*) FROM ledger.posting p WHERE kind = 'bill' AND NOT EXISTS (SELECT FROM ledger.statement s WHERE s.id = p.statement)";
@@ -638,7 +643,7 @@ async fn a_refused_import_holds_up_nobody() {
     taken(&mut refused, Format::Costs, &bad).await.unwrap_err();
     let bill = vec![folder.file("bad/cur.csv", "not,a,report\n1,2,3\n")];
     taken(&mut refused, Format::Cur, &bill).await.unwrap_err();
-    retract(&mut refused, uuid::Uuid::nil(), LATER).await.unwrap_err();
+    retract(&mut refused, uuid::Uuid::nil(), "a test", LATER).await.unwrap_err();
     lowtide::ledger::seal::seal(&mut refused).await.unwrap();
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
     assert_eq!(server.psql("postgres", locks).unwrap().trim(), "0");

@@ -124,7 +124,7 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     );
     let id = "SELECT id FROM ledger.statements WHERE source = 'dashboard' AND state = 'holds'";
     let id = server.psql("postgres", id).unwrap().trim().parse().unwrap();
-    retract(&mut connection, id, LATER).await.unwrap();
+    retract(&mut connection, id, "a test", LATER).await.unwrap();
     let by_month = unit_economics(&mut connection, &july, &[EconomicsBy::Month], &[]).await.unwrap();
     assert_eq!(
         rows_of(&by_month),
@@ -145,7 +145,7 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     // Taken back, usage is gone, by model too.
     let id = "SELECT id FROM ledger.statements WHERE source = 'openai' AND state = 'holds'";
     let id = server.psql("postgres", id).unwrap().trim().parse().unwrap();
-    retract(&mut connection, id, LATER).await.unwrap();
+    retract(&mut connection, id, "a test", LATER).await.unwrap();
     let left = server
         .psql("postgres", "SELECT count(DISTINCT model), sum(quantity) FILTER (WHERE unit = 'requests')::bigint FROM ledger.usage_by_model")
         .unwrap();
@@ -312,7 +312,7 @@ async fn an_endpoint_with_two_vendors_has_what_both_say() {
     // Under one name, both are one statement.
     let mut again = connect(&url).await.unwrap();
     let id = "SELECT id FROM ledger.statements WHERE source = 'dashboard' AND state = 'holds'";
-    retract(&mut again, server.psql("postgres", id).unwrap().trim().parse().unwrap(), LATER).await.unwrap();
+    retract(&mut again, server.psql("postgres", id).unwrap().trim().parse().unwrap(), "a test", LATER).await.unwrap();
     import(&mut again, vendor, &[one, other], named("vendors"), LATER).await.unwrap();
     assert_eq!(server.psql("postgres", read).unwrap().trim().split(' ').next(), Some("7200"));
 }

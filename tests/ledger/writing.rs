@@ -44,7 +44,7 @@ async fn writing_twice_and_out_of_order_changes_nothing_and_a_bad_batch_leaves_n
     assert!(ledger.write(&other.records()).await.unwrap_err().message.contains("broken"));
     assert_eq!(count("interval_opened"), "1");
     let mut connection = connect(&url).await.unwrap();
-    assert!(report::trust(&mut connection, &Days::default()).await.unwrap().rows.len() >= 9);
+    assert!(report::trust(&mut connection, &Days::default(), &[]).await.unwrap().rows.len() >= 9);
 }
 
 #[tokio::test]

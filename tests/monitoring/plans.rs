@@ -5,7 +5,7 @@ use lowtide::core::units::money::MicroUsd;
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::ledger::plans::{anomalies, budget, figures, forecast};
-use lowtide::ledger::report::Month;
+use lowtide::ledger::report::{Month, Only};
 use lowtide::ledger::{connect, migrate};
 use sqlx::PgConnection;
 
@@ -53,7 +53,7 @@ async fn budgets_are_held_against_what_was_spent_and_name_the_day() {
     assert_eq!((standings[1].spent, standings[1].heading.exhausted_at), (usd(0), None));
     let (step, _) = standings[0].mostly.clone().unwrap();
     assert_eq!(step, "volume", "July has had fewer hours than June");
-    let report = budget::report(&mut connection, &july, now()).await.unwrap();
+    let report = budget::report(&mut connection, &july, now(), &[]).await.unwrap();
     assert_eq!(report.sentence, "Above plan in 2026-07, or heading there: ml.");
     let june = budget::standings(&mut connection, &"2026-06".parse().unwrap(), now()).await.unwrap();
     assert_eq!(june.iter().map(|s| (s.name.as_str(), s.spent)).collect::<Vec<_>>(), [("gone", usd(14_400)), ("ml", usd(14_400))]);
@@ -65,25 +65,31 @@ async fn budgets_are_held_against_what_was_spent_and_name_the_day() {
 async fn a_spike_is_found_within_two_hours_explained_and_left_out_once_planned() {
     let (_server, mut connection) = ledger().await;
     let at = |hour: i64| Timestamp::from_date(2026, 7, 21) + Millis::from_hours(hour);
-    assert_eq!(anomalies::find(&mut connection, at(4), 1).await.unwrap(), [], "one hour is not two");
-    let found = anomalies::find(&mut connection, at(5), 1).await.unwrap();
+    assert_eq!(anomalies::find(&mut connection, at(4), 1, &[]).await.unwrap(), [], "one hour is not two");
+    let found = anomalies::find(&mut connection, at(5), 1, &[]).await.unwrap();
     let [spike] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((spike.team.as_str(), spike.service.as_str(), spike.cost, spike.ordinary), ("ml", "search", usd(60), usd(20)));
     assert_eq!((spike.cause.as_str(), spike.moved.as_slice()), ("quantity", [("volume", usd(80))].as_slice()));
-    assert_eq!(anomalies::find(&mut connection, now(), 24).await.unwrap().len(), 1, "a run of hours is reported once");
+    assert_eq!(anomalies::find(&mut connection, now(), 24, &[]).await.unwrap().len(), 1, "a run of hours is reported once");
+    for (only, count) in
+        [(&["team=ml", "service=search"][..], 1), (&["service=search"], 1), (&["team=ml", "service=chat"], 0), (&["team=web"], 0)]
+    {
+        let only: Vec<Only> = only.iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(anomalies::find(&mut connection, now(), 24, &only).await.unwrap().len(), count, "{only:?}");
+    }
     let figures = figures::read(&mut connection, now()).await.unwrap();
     assert_eq!(figures.anomalies.keys().collect::<Vec<_>>(), [&("ml".to_owned(), "search".to_owned(), "quantity".to_owned())]);
     assert_eq!(figures.months["ml"].0, usd(9_840));
     let of = |part| figures.gpu_use[&("ml".to_owned(), part)];
     assert_eq!([of("active"), of("idle"), of("unmeasured")], [usd(0), usd(0), usd(600)], "nobody read these GPUs in 24 hours");
     anomalies::mark(&mut connection, (Some("ml"), None), (at(3), at(9)), ("planned", "load test")).await.unwrap();
-    assert_eq!(anomalies::find(&mut connection, now(), 24).await.unwrap(), []);
+    assert_eq!(anomalies::find(&mut connection, now(), 24, &[]).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn a_forecast_is_kept_and_held_against_what_came() {
     let (_server, mut connection) = ledger().await;
-    let made = forecast::make(&mut connection, Timestamp::from_date(2026, 6, 15), 1, &Scenario::usual()).await.unwrap();
+    let made = forecast::make(&mut connection, Timestamp::from_date(2026, 6, 15), 1, &Scenario::usual(), &[]).await.unwrap();
     assert_eq!(made.months, ["2026-07".parse::<Month>().unwrap()]);
     let base = made.scenarios["base"].1[0][""];
     assert!((base.middle - 31.0 * 480.0).abs() < 1.0, "{base:?}");
@@ -96,6 +102,6 @@ async fn a_forecast_is_kept_and_held_against_what_came() {
     let over = forecast::outcome(&mut connection, Timestamp::from_date(2026, 8, 1)).await.unwrap();
     let row = over.rows.iter().find(|row| row[2].as_deref() == Some("base") && row[3].as_deref() == Some("all")).unwrap();
     assert_eq!((row[7].as_deref(), row[8].as_deref()), (Some("9840.00"), Some("missed")), "July ended on the 21st here");
-    let nothing = forecast::make(&mut connection, Timestamp::from_date(2026, 5, 5), 1, &Scenario::usual()).await.unwrap_err();
+    let nothing = forecast::make(&mut connection, Timestamp::from_date(2026, 5, 5), 1, &Scenario::usual(), &[]).await.unwrap_err();
     assert_eq!(nothing.to_string(), "4 full days of cost are known; a forecast needs 14");
 }

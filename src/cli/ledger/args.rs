@@ -2,7 +2,7 @@
 //!
 //! Decides: their syntax, and what is refused.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::report::{By, Days, Month, Only, Report};
@@ -44,6 +44,35 @@ impl DayArgs {
             return Err(format!("--to is the day after the last, and {to} is not after {from}"));
         }
         Ok(Days { from: self.from.clone(), to: self.to.clone() })
+    }
+}
+
+/// Which rows, of reports that know some of the keys.
+#[derive(Debug, Clone, Default, Args)]
+pub struct OnlyArgs {
+    /// Only what has this value, e.g. team=search; may be repeated: several values of one key are alternatives, several keys must all match.
+    #[arg(long)]
+    only: Vec<Only>,
+}
+
+impl OnlyArgs {
+    /// The filters, for reports that know every key.
+    pub fn all(&self) -> &[Only] {
+        &self.only
+    }
+
+    /// The filters, each by one of `keys`.
+    ///
+    /// # Errors
+    /// Names the keys that `what` knows, where another is asked for.
+    pub fn of(&self, keys: &[By], what: &str) -> Result<&[Only], String> {
+        match self.only.iter().find(|only| !keys.contains(&only.by())) {
+            None => Ok(&self.only),
+            Some(_) => {
+                let names: Vec<String> = keys.iter().filter_map(|key| Some(key.to_possible_value()?.get_name().to_owned())).collect();
+                Err(format!("{what} know only {}: choose of these for --only", names.join(", ")))
+            }
+        }
     }
 }
 
@@ -109,9 +138,9 @@ pub struct ReportArgs {
     /// What to group by; several, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [By::Team])]
     pub by: Vec<By>,
-    /// Only rows with this value, e.g. team=search or line=idle; may be repeated: several values of one key are alternatives, several keys must all match.
-    #[arg(long)]
-    pub only: Vec<Only>,
+    /// Which rows.
+    #[command(flatten)]
+    pub only: OnlyArgs,
     /// As of which day.
     #[command(flatten)]
     pub as_of: AsOfArgs,
@@ -129,6 +158,9 @@ pub struct TrustArgs {
     /// Which days.
     #[command(flatten)]
     pub days: DayArgs,
+    /// Of which spend.
+    #[command(flatten)]
+    pub only: OnlyArgs,
     /// As of which day.
     #[command(flatten)]
     pub as_of: AsOfArgs,

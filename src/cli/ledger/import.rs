@@ -12,9 +12,9 @@ use super::upkeep::{now, working};
 use super::{Answer, DatabaseArgs};
 use crate::ledger::connect;
 use crate::ledger::import::{
-    Check, Checks, Format, Imported, Kind, Mapping, OfWorkload, Options, Projects, Rates, dry_run, import, retract,
+    Check, Checks, Format, Imported, Kind, Mapping, OfWorkload, Options, Projects, Rates, dry_run, dry_run_of_retraction, import, retract,
 };
-use crate::ledger::report;
+use crate::ledger::report::{self, Listed, Month};
 
 /// Arguments of `lowtide ledger import`.
 #[derive(Debug, Clone, Args)]
@@ -170,6 +170,9 @@ pub(super) fn changed(by_team: &[(String, String)], rows: usize) -> String {
 /// What to list.
 #[derive(Debug, Clone, Args)]
 pub struct StatementsArgs {
+    /// Only those about this calendar month, e.g. 2026-07; several consecutive ones, separated by commas. Default: all.
+    #[arg(long, value_delimiter = ',')]
+    month: Vec<Month>,
     /// Only of this kind.
     #[arg(long, value_enum)]
     kind: Option<Kind>,
@@ -187,7 +190,8 @@ pub struct StatementsArgs {
 /// `lowtide ledger statements`.
 pub async fn statements(args: StatementsArgs) -> Answer {
     let mut connection = args.as_of.connect(&args.database).await?;
-    Ok(args.format.print(&report::statements(&mut connection, args.kind, args.held).await?))
+    let listed = Listed { kind: args.kind, held: args.held, of: Month::days_of(&args.month)? };
+    Ok(args.format.print(&report::statements(&mut connection, &listed).await?))
 }
 
 /// What to retract.
@@ -195,6 +199,12 @@ pub async fn statements(args: StatementsArgs) -> Answer {
 pub struct RetractArgs {
     /// Id of the statement, as `lowtide ledger statements` lists it.
     statement: Uuid,
+    /// Why: kept with who and when.
+    #[arg(long)]
+    reason: String,
+    /// Show what would change, by team, without changing anything.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     database: DatabaseArgs,
 }
@@ -202,11 +212,16 @@ pub struct RetractArgs {
 /// `lowtide ledger retract`.
 pub async fn take_back(args: RetractArgs) -> Answer {
     let mut connection = connect(&args.database.database_url).await?;
-    let _progress = working("retracting");
-    let done = retract(&mut connection, args.statement, now()).await?;
+    let _progress = working(if args.dry_run { "computing what would change" } else { "retracting" });
+    let done = if args.dry_run {
+        dry_run_of_retraction(&mut connection, args.statement, &args.reason, now()).await?
+    } else {
+        retract(&mut connection, args.statement, &args.reason, now()).await?
+    };
     let holds = done.holds.map_or_else(|| "none is in force now".to_owned(), |version| format!("version {version} is in force again"));
+    let heading = if args.dry_run { "Nothing was written. This would happen:\n" } else { "" };
     Ok(format!(
-        "Version {} of {} of {} was retracted: {holds}.\n{}",
+        "{heading}Version {} of {} of {} was retracted: {holds}.\n{}",
         done.version,
         done.cell.kind.as_str(),
         done.cell.source,

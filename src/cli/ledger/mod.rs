@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 pub use args::{AsOfArgs, DatabaseArgs};
-use args::{DayArgs, FormatArgs, ReportArgs, TrustArgs};
+use args::{DayArgs, FormatArgs, OnlyArgs, ReportArgs, TrustArgs};
 
 use super::answer::tell;
 use super::explain::ExplainArgs;
@@ -73,9 +73,9 @@ pub struct ValidateFocusArgs {
 pub struct ReconcileArgs {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Calendar month (UTC), e.g. 2026-07.
-    #[arg(long)]
-    month: Month,
+    /// Calendar month (UTC), e.g. 2026-07; several consecutive ones, separated by commas.
+    #[arg(long, value_delimiter = ',', required = true)]
+    month: Vec<Month>,
     #[command(flatten)]
     as_of: AsOfArgs,
     #[command(flatten)]
@@ -95,9 +95,8 @@ pub struct UnitCostArgs {
     /// What to group by: workload, day, month or labels; several, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [By::Workload])]
     by: Vec<By>,
-    /// Only what has this value, e.g. team=search; may be repeated: several values of one key are alternatives, several keys must all match.
-    #[arg(long)]
-    only: Vec<Only>,
+    #[command(flatten)]
+    only: OnlyArgs,
     #[command(flatten)]
     as_of: AsOfArgs,
     #[command(flatten)]
@@ -182,9 +181,8 @@ pub struct VarianceArgs {
     /// By step, or by workload, labels, region, instance-type or capacity-type; several of the latter, separated by commas. Default: step.
     #[arg(long, value_delimiter = ',')]
     by: Vec<VarianceKey>,
-    /// Only what has this value, e.g. team=search; may be repeated: several values of one key are alternatives, several keys must all match.
-    #[arg(long)]
-    only: Vec<Only>,
+    #[command(flatten)]
+    only: OnlyArgs,
     #[command(flatten)]
     as_of: AsOfArgs,
     #[command(flatten)]
@@ -270,28 +268,35 @@ async fn answer(command: LedgerCommand) -> Answer {
         }
         LedgerCommand::Savings(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
-            Ok(args.format.print(&report::savings(&mut connection, &args.days.days()?, args.by, &args.only).await?))
+            Ok(args.format.print(&report::savings(&mut connection, &args.days.days()?, args.by, args.only.all()).await?))
         }
         LedgerCommand::Cost(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
-            Ok(args.format.print(&report::cost(&mut connection, &args.days.days()?, args.by, &args.only).await?))
+            Ok(args.format.print(&report::cost(&mut connection, &args.days.days()?, args.by, args.only.all()).await?))
         }
         LedgerCommand::Explain(args) => super::explain::answer(args.subject).await,
         LedgerCommand::Variance(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
             let from = args.from.unwrap_or_else(|| args.to.previous());
             Ok(args.format.print(
-                &report::variance(&mut connection, &from, &args.to, VarianceBy::of(&args.by)?, &args.only, args.as_of.now(upkeep::now()))
-                    .await?,
+                &report::variance(
+                    &mut connection,
+                    &from,
+                    &args.to,
+                    VarianceBy::of(&args.by)?,
+                    args.only.all(),
+                    args.as_of.now(upkeep::now()),
+                )
+                .await?,
             ))
         }
         LedgerCommand::UnitCost(args) => {
-            if !args.by.iter().copied().chain(args.only.iter().map(Only::by)).all(report::groups_unit_costs) {
+            if !args.by.iter().copied().chain(args.only.all().iter().map(Only::by)).all(report::groups_unit_costs) {
                 let keys = "workload, namespace, day, month, team, service, environment, cost-center, product-area and component";
                 return Err(format!("cost per unit is known by {keys}: choose of these for --by and --only").into());
             }
             let mut connection = args.as_of.connect(&args.database).await?;
-            Ok(args.format.print(&report::unit_costs(&mut connection, &args.days.days()?, args.unit, args.by, &args.only).await?))
+            Ok(args.format.print(&report::unit_costs(&mut connection, &args.days.days()?, args.unit, args.by, args.only.all()).await?))
         }
         LedgerCommand::UnitEconomics(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
@@ -312,7 +317,7 @@ async fn answer(command: LedgerCommand) -> Answer {
         LedgerCommand::Anomalies(args) => plans::anomalies(args).await,
         LedgerCommand::Trust(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
-            Ok(args.format.print(&report::trust(&mut connection, &args.days.days()?).await?))
+            Ok(args.format.print(&report::trust(&mut connection, &args.days.days()?, args.only.all()).await?))
         }
         LedgerCommand::Export(args) => export(args).await,
         LedgerCommand::ValidateFocus(args) => validate_focus(&args),
@@ -324,7 +329,7 @@ async fn answer(command: LedgerCommand) -> Answer {
         LedgerCommand::CollectUsage(args) => upkeep::collect_usage(args).await,
         LedgerCommand::Reconcile(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
-            Ok(args.format.print(&reconcile::reconcile(&mut connection, &args.month).await?))
+            Ok(args.format.print(&reconcile::of_months(&mut connection, &args.month).await?))
         }
         LedgerCommand::Post(database) => upkeep::post(&database).await,
         LedgerCommand::Seal(database) => upkeep::seal(&database).await,

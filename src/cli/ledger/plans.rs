@@ -8,13 +8,16 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::Answer;
-use super::args::{AsOfArgs, DatabaseArgs, FormatArgs};
+use super::args::{AsOfArgs, DatabaseArgs, FormatArgs, OnlyArgs};
 use crate::core::accounting::forecast::Scenario;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::engine::wall_clock::WallClock;
 use crate::ledger::plans::{anomalies, budget, forecast};
-use crate::ledger::report::{Month, with_day_of_knowledge};
+use crate::ledger::report::{By, Month, with_day_of_knowledge};
 use crate::ports::Clock;
+
+/// The labels that a budget may be for.
+const LABELS: [By; 6] = [By::Team, By::Service, By::Environment, By::CostCenter, By::ProductArea, By::Component];
 
 /// Which budgets.
 #[derive(Debug, Clone, Args)]
@@ -27,6 +30,8 @@ pub struct BudgetArgs {
     /// First enter the budgets from a YAML file (docs/ledger.md, "Budgets"). Run as a member of lowtide_writer and lowtide_reader.
     #[arg(long, conflicts_with = "as_of")]
     enter: Option<PathBuf>,
+    #[command(flatten)]
+    only: OnlyArgs,
     #[command(flatten)]
     as_of: AsOfArgs,
     #[command(flatten)]
@@ -50,6 +55,8 @@ pub struct ForecastArgs {
     /// Show how stored forecasts of past months came out, instead of forecasting.
     #[arg(long, conflicts_with_all = ["keep", "scenario"])]
     outcome: bool,
+    #[command(flatten)]
+    only: OnlyArgs,
     #[command(flatten)]
     as_of: AsOfArgs,
     #[command(flatten)]
@@ -94,6 +101,8 @@ pub struct AnomaliesArgs {
     #[arg(long, default_value = "", requires = "mark")]
     note: String,
     #[command(flatten)]
+    only: OnlyArgs,
+    #[command(flatten)]
     as_of: AsOfArgs,
     #[command(flatten)]
     format: FormatArgs,
@@ -111,6 +120,7 @@ fn text_of(path: &PathBuf) -> Result<String, String> {
 /// `lowtide ledger budget`.
 pub(super) async fn budget(args: BudgetArgs) -> Answer {
     let now = args.as_of.now(WallClock.now());
+    let only = args.only.of(&LABELS, "budgets")?;
     // A wrong file is rejected before Postgres is contacted.
     let entered = match &args.enter {
         Some(path) => budget::read(&path.display().to_string(), &text_of(path)?)?,
@@ -122,12 +132,15 @@ pub(super) async fn budget(args: BudgetArgs) -> Answer {
     };
     let mut connection = args.as_of.connect(&args.database).await?;
     budget::enter(&mut connection, &entered).await?;
-    Ok(args.format.print(&budget::report(&mut connection, &month, now).await?))
+    Ok(args.format.print(&budget::report(&mut connection, &month, now, only).await?))
 }
 
 /// `lowtide ledger forecast`.
 pub(super) async fn forecast(args: ForecastArgs) -> Answer {
     let now = args.as_of.now(WallClock.now());
+    if (args.keep || args.outcome) && !args.only.all().is_empty() {
+        return Err("forecasts are kept of all spend, so that --outcome compares like with like: leave out --only".into());
+    }
     let scenarios = match &args.scenario {
         Some(path) => forecast::read(&path.display().to_string(), &text_of(path)?)?,
         None => Scenario::usual(),
@@ -137,7 +150,7 @@ pub(super) async fn forecast(args: ForecastArgs) -> Answer {
         let report = forecast::outcome(&mut connection, now).await?;
         return Ok(args.format.print(&with_day_of_knowledge(&mut connection, report).await?));
     }
-    let made = forecast::make(&mut connection, now, usize::from(args.months), &scenarios).await?;
+    let made = forecast::make(&mut connection, now, usize::from(args.months), &scenarios, args.only.all()).await?;
     if args.keep {
         forecast::keep(&mut connection, &made).await?;
     }
@@ -146,9 +159,13 @@ pub(super) async fn forecast(args: ForecastArgs) -> Answer {
 
 /// `lowtide ledger anomalies`.
 pub(super) async fn anomalies(args: AnomaliesArgs) -> Answer {
+    let only = args.only.of(&[By::Team, By::Service], "anomalies")?;
+    if args.mark.is_some() && !only.is_empty() {
+        return Err("a mark is for a --team or a --service; --only is for the list".into());
+    }
     let mut connection = args.as_of.connect(&args.database).await?;
     let (Some(mark), Some(from), Some(to)) = (args.mark, args.from, args.to) else {
-        let found = anomalies::find(&mut connection, args.as_of.now(WallClock.now()), args.hours).await?;
+        let found = anomalies::find(&mut connection, args.as_of.now(WallClock.now()), args.hours, only).await?;
         return Ok(args.format.print(&with_day_of_knowledge(&mut connection, anomalies::report(&found)).await?));
     };
     if to <= from || to.since(from) > Millis::from_hours(24 * 366) {

@@ -8,13 +8,13 @@ use clap::Args;
 use sqlx::PgConnection;
 
 use super::Answer;
-use super::args::{AsOfArgs, DatabaseArgs, DayArgs, FormatArgs};
+use super::args::{AsOfArgs, DatabaseArgs, DayArgs, FormatArgs, OnlyArgs};
 use super::upkeep::{now, working};
 use crate::cli::{files, pool_file};
 use crate::core::units::time::Timestamp;
 use crate::core::workload::sharing::Sharing;
 use crate::ledger::plans::recommendations::{Asked, OnMarket, find, kept, market};
-use crate::ledger::report::with_day_of_knowledge;
+use crate::ledger::report::{By, with_day_of_knowledge};
 
 /// What to recommend, or which recommendations to score.
 #[derive(Debug, Clone, Args)]
@@ -45,6 +45,8 @@ pub struct RecommendationsArgs {
     #[command(flatten)]
     kept_on: DayArgs,
     #[command(flatten)]
+    only: OnlyArgs,
+    #[command(flatten)]
     as_of: AsOfArgs,
     #[command(flatten)]
     format: FormatArgs,
@@ -65,6 +67,10 @@ pub(super) async fn answer(args: RecommendationsArgs) -> Answer {
     if !args.score && (days.from.is_some() || days.to.is_some()) {
         return Err("--from, --to and --month go with --score; how far to look back is --days".into());
     }
+    let only = args.only.of(&[By::Team, By::Workload, By::Namespace], "recommendations")?;
+    if args.score && !only.is_empty() {
+        return Err("--only is for recommendations of today; --score shows all that were kept".into());
+    }
     let now = args.as_of.now(now());
     let mut connection = args.as_of.connect(&args.database).await?;
     if args.score {
@@ -73,7 +79,8 @@ pub(super) async fn answer(args: RecommendationsArgs) -> Answer {
     let on_market = on_market(&mut connection, &args, now).await?;
     let progress = working("looking at how GPUs were used");
     let asked = Asked { now, days: args.look_back, market: on_market.as_ref(), sharing: args.sharing };
-    let recommendations = find(&mut connection, asked).await?;
+    let mut recommendations = find(&mut connection, asked).await?;
+    recommendations.keep_only(only);
     let mut report = recommendations.report(args.all);
     if args.keep {
         let kept = kept::keep(&mut connection, &recommendations, now).await?;

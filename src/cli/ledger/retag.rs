@@ -8,14 +8,14 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::Answer;
-use super::args::{DatabaseArgs, FormatArgs};
+use super::args::{AsOfArgs, DatabaseArgs, FormatArgs};
 use super::import::changed;
 use super::upkeep::{now, working};
 use crate::core::accounting::owners::Label;
 use crate::core::units::ids::ObjectRef;
 use crate::core::units::time::Timestamp;
 use crate::ledger::connect;
-use crate::ledger::report;
+use crate::ledger::report::{self, Month};
 use crate::ledger::retag::{NewRetag, retag, withdraw};
 
 const DAY_MS: i64 = 86_400_000;
@@ -48,8 +48,13 @@ pub struct RetagArgs {
     /// Show what would move, by team, and change nothing.
     #[arg(long)]
     dry_run: bool,
+    /// With --list, only corrections of days of this calendar month, e.g. 2026-07; several consecutive ones, separated by commas.
+    #[arg(long, value_delimiter = ',', requires = "list")]
+    month: Vec<Month>,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    as_of: AsOfArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -77,10 +82,14 @@ fn label_of(text: &str) -> Result<(Label, Option<String>), String> {
 
 /// `lowtide ledger retag`.
 pub(super) async fn answer(args: RetagArgs) -> Answer {
-    let mut connection = connect(&args.database.database_url).await?;
     if args.list {
-        return Ok(args.format.print(&report::retags(&mut connection).await?));
+        let mut connection = args.as_of.connect(&args.database).await?;
+        return Ok(args.format.print(&report::retags(&mut connection, &Month::days_of(&args.month)?).await?));
     }
+    if args.as_of.as_of.is_some() {
+        return Err("--as-of goes with --list: a correction is made today".into());
+    }
+    let mut connection = connect(&args.database.database_url).await?;
     let _progress = working("moving postings");
     let (reason, keep) = (args.reason.unwrap_or_default(), !args.dry_run);
     let done = match (args.withdraw, args.workload, args.from) {

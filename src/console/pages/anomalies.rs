@@ -33,7 +33,7 @@ async fn read(console: &Console, hours: i64) -> Result<Kept<Vec<Found>>, BooksFa
     console
         .books
         .kept(("anomalies", &hours.to_string()), move |mut connection| async move {
-            Ok::<_, BooksFault>(find(&mut connection, now, hours).await?)
+            Ok::<_, BooksFault>(find(&mut connection, now, hours, &[]).await?)
         })
         .await
 }

@@ -76,7 +76,7 @@ async fn budgets(console: &Console, month: Month) -> Result<Kept<Vec<Standing>>,
 async fn forecast(console: &Console) -> Result<Kept<Forecast>, BooksFault> {
     let now = console.now();
     let read = move |mut connection: sqlx::pool::PoolConnection<sqlx::Postgres>| async move {
-        Ok::<_, BooksFault>(make(&mut connection, now, MONTHS, &Scenario::usual()).await?)
+        Ok::<_, BooksFault>(make(&mut connection, now, MONTHS, &Scenario::usual(), &[]).await?)
     };
     console.books.kept(("forecast", &now.to_date()), read).await
 }

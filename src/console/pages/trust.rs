@@ -25,7 +25,7 @@ pub(in super::super) async fn page(State(console): Held, visitor: Visitor, Query
     let key = format!("{from} {to}");
     let trusted = console
         .books
-        .kept(("trust", &key), move |mut connection| async move { Ok::<_, BooksFault>(trust(&mut connection, &days).await?) })
+        .kept(("trust", &key), move |mut connection| async move { Ok::<_, BooksFault>(trust(&mut connection, &days, &[]).await?) })
         .await;
     let seals = console.books.rows("seals", statements::SEALS.text(&visitor.rights), Vec::new()).await;
     let content = html! {

@@ -1,8 +1,8 @@
 //! What AWS said an instance cost, laid over its instance-hours.
 //!
 //! Decides: which line is about which instance-hour, which source holds (the bill before the spot data feed before our own figure), and
-//! in one word why an hour costs something other than computed; that credits, refunds, discounts and charges beside the use are never part of what the use
-//! cost.
+//! in one word why an hour costs something other than computed; that the part of an hour that no line covers rests on no bill; that credits,
+//! refunds, discounts and charges beside the use are never part of what the use cost.
 //! Does not: read files (see `ledger::import`) or split an hour over pods (see [`super::statement`]).
 //!
 //! Sources: EC2 user guide, "Track your Spot Instance costs using the Spot Instance data feed" (one line per instance-hour, dated by the
@@ -52,15 +52,20 @@ impl LineKind {
         }
     }
 
-    /// The kind of this name; `None` for what is kept and not posted.
+    /// The kind of this name; `None` for what is kept and not posted. Data carried to another region is transfer: what was posted for it as egress when it was
+    /// carried is taken off (see `ledger::poster`).
     pub fn of(text: &str) -> Option<LineKind> {
         match text {
+            CARRIED => Some(LineKind::Beside(Line::Transfer)),
             "usage" => Some(LineKind::Usage),
             "commitment" => Some(LineKind::Commitment),
             other => BESIDE.into_iter().find(|line| line.as_str() == other).map(LineKind::Beside),
         }
     }
 }
+
+/// Lines about data carried to another region, as the ledger writes them.
+pub const CARRIED: &str = "egress";
 
 /// The lines that stand beside the use of a machine.
 pub const BESIDE: [Line; 8] = [Line::Credit, Line::Refund, Line::Discount, Line::Transfer, Line::Volume, Line::Nat, Line::Tax, Line::Fee];
@@ -138,10 +143,19 @@ pub struct BilledHour {
     pub hour: u32,
     /// Which source says so.
     pub source: Source,
-    /// Its cost. Hours add up to the lines' exact sum rounded once.
+    /// Its cost, open parts included. Hours add up to the exact sum of lines and open parts, rounded once.
     pub cost: MicroUsd,
+    /// Of it, what no line covers yet and no invoice closes: as computed, and on nobody's word. Rounded as the cost is, so that the rest adds up to the lines.
+    pub open: MicroUsd,
     /// Against what was computed.
     pub cause: Cause,
+}
+
+impl BilledHour {
+    /// What rests on the source's word.
+    pub fn confirmed(&self) -> MicroUsd {
+        self.cost - self.open
+    }
 }
 
 /// What the bill charges or gives back for an instance-hour beside its use.
@@ -167,7 +181,8 @@ struct Laid {
 
 /// The hours of `interval` that `lines` cover, in order. Lines outside the billed time count for the nearest hour: no cent is lost.
 ///
-/// Part of an hour that a bill does not cover keeps its computed cost until the month it lies in is invoiced, and costs nothing from then on.
+/// Part of an hour that a bill does not cover keeps its computed cost, and rests on that alone, until the month it lies in is invoiced; it costs nothing
+/// from then on.
 pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<BilledHour> {
     let segments = interval.segments();
     let mut laid = [vec![Laid::default(); segments.len()], vec![Laid::default(); segments.len()]];
@@ -178,7 +193,7 @@ pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<Billed
         }
     }
     let invoiced: BTreeSet<_> = lines.iter().filter(|l| l.source == Source::Bill && l.invoiced).map(|l| month(l.from)).collect();
-    let (mut total, mut hours) = (BilledUsd(0), Vec::new());
+    let (mut total, mut all_open, mut hours) = (BilledUsd(0), BilledUsd(0), Vec::new());
     let [feed, bill] = laid;
     for ((segment, feed), bill) in segments.iter().zip(&feed).zip(&bill) {
         let closed = invoiced.contains(&month(segment.from));
@@ -190,12 +205,14 @@ pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<Billed
             continue;
         };
         let rate = if interval.waived() { 0 } else { segment.price.0 };
-        let computed_rest = i128::from(rate) * i128::from(open_ms) * 10_000 / i128::from(INSTANCE_HOUR.0);
-        let before = total.to_micro_usd();
-        total = total + BilledUsd(laid.usage + computed_rest);
-        let cost = total.to_micro_usd() - before;
+        let open = BilledUsd(i128::from(rate) * i128::from(open_ms) * 10_000 / i128::from(INSTANCE_HOUR.0));
+        let before = (total.to_micro_usd(), all_open.to_micro_usd());
+        (total, all_open) = (total + open + BilledUsd(laid.usage), all_open + open);
+        let cost = total.to_micro_usd() - before.0;
         let cause = cause(interval, segment, laid, cost, open_ms);
-        hours.push(BilledHour { hour: segment.hour, source, cost, cause });
+        // Without a line nothing is confirmed, not even the micro-dollar that rounding moves.
+        let open = if laid.any { all_open.to_micro_usd() - before.1 } else { cost };
+        hours.push(BilledHour { hour: segment.hour, source, cost, open, cause });
     }
     hours
 }

@@ -185,13 +185,13 @@ fn computed(entry: &Entry) -> Amounts {
     Amounts { gpu_ms: share.gpu_ms, cost: share.cost, b0: share.b0, b1: share.b1, b2: share.b2, ..Amounts::default() }
 }
 
-/// What the second layer must add up to: the difference AWS's word makes, and that the cost rests on it.
+/// What the second layer must add up to: the difference AWS's word makes, and how much of the cost rests on it; what is open of an hour does not.
 fn billed(entry: &Entry) -> Option<Amounts> {
     let billed = entry.billed?;
     let amounts = Amounts { cost: billed.cost - entry.computed.cost, ..Amounts::nothing(computed(entry).known()) };
     Some(match billed.source {
-        Source::Feed => Amounts { feed: billed.cost, ..amounts },
-        Source::Bill => Amounts { bill: billed.cost, ..amounts },
+        Source::Feed => Amounts { feed: billed.cost - billed.open, ..amounts },
+        Source::Bill => Amounts { bill: billed.cost - billed.open, ..amounts },
     })
 }
 

@@ -81,8 +81,10 @@ impl ShareKey {
 pub struct BilledShare {
     /// Which source says so.
     pub source: Source,
-    /// How much.
+    /// How much, what is open included.
     pub cost: MicroUsd,
+    /// Of it, what no line covers yet: it rests on what was computed.
+    pub open: MicroUsd,
     /// Against what was computed.
     pub cause: Cause,
 }
@@ -107,7 +109,7 @@ pub struct Statement {
     pub complete: bool,
     /// The shares of settled hours.
     pub entries: Vec<Entry>,
-    /// The hours AWS reported, with what was computed for each.
+    /// The hours AWS reported, with what was computed for each, its open parts included.
     pub billed_hours: Vec<(BilledHour, MicroUsd)>,
     /// The newest version of a bill or feed that reported the machine, and its source.
     pub said_by: BTreeMap<Source, Uuid>,
@@ -182,13 +184,15 @@ fn correction(facts: &MachineFacts, usual: Option<Uuid>, day: i64) -> Option<&Co
     facts.corrected.iter().find(|of| of.usual == usual && (of.from_day..of.to_day).contains(&day))
 }
 
-/// A billed hour over its shares, as the computed cost was: by GPU time, largest remainder.
+/// A billed hour over its shares, what is open of it likewise, as the computed cost was: by GPU time, largest remainder.
 fn split(truth: &BilledHour, shares: &[Share]) -> Vec<BilledShare> {
     let machine: Vec<&Share> = shares.iter().filter(|share| share.line != Line::Egress).collect();
     let weights: Vec<i64> = machine.iter().map(|share| share.gpu_ms).collect();
     let keys: Vec<_> = machine.iter().map(|share| (share.day, share.line, share.pod.as_ref())).collect();
     let costs = largest_remainder(truth.cost, &weights, &keys);
-    costs.into_iter().map(|cost| BilledShare { source: truth.source, cost, cause: truth.cause }).collect()
+    let open = largest_remainder(truth.open, &weights, &keys);
+    let of_share = |(cost, open)| BilledShare { source: truth.source, cost, open, cause: truth.cause };
+    costs.into_iter().zip(open).map(of_share).collect()
 }
 
 /// An amount beside the use, over those who used the machine in that hour: split as the hour is, one entry for each day and pod.
@@ -202,7 +206,7 @@ fn beside_the_use(line: Line, cost: MicroUsd, shares: &[Share], owner_of: impl F
         let zero = MicroUsd(0);
         let entry = entries.entry(key.clone()).or_insert_with(|| {
             let nothing = Share { line, gpu_ms: 0, cost: zero, b0: Some(zero), b1: Some(zero), b2: Some(zero), ..(*share).clone() };
-            let billed = BilledShare { source: Source::Bill, cost: zero, cause: Cause::Beside };
+            let billed = BilledShare { source: Source::Bill, cost: zero, open: zero, cause: Cause::Beside };
             Entry { key, computed: nothing, billed: Some(billed) }
         });
         if let Some(billed) = &mut entry.billed {

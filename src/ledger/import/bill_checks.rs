@@ -10,7 +10,7 @@ use super::checks::{Check, Checks, in_all};
 use super::entries::not_older;
 use super::statement::{Cell, Held};
 use crate::core::accounting::allocation::Line;
-use crate::core::accounting::bill::{BESIDE, LineKind};
+use crate::core::accounting::bill::{BESIDE, CARRIED, LineKind};
 use crate::ledger::store::LedgerFault;
 
 /// A version that is about to be taken.
@@ -139,8 +139,8 @@ async fn older(connection: &mut PgConnection, month: &str, asked: Asked<'_>, hol
 
 /// The kinds of lines that are posted, as a list for SQL: the others are no part of what our machines cost.
 fn posted_kinds() -> String {
-    let posted = [LineKind::Usage, LineKind::Commitment].into_iter().chain(BESIDE.map(LineKind::Beside));
-    posted.map(|kind| format!("'{}'", kind.as_str())).collect::<Vec<_>>().join(", ")
+    let posted = [LineKind::Usage, LineKind::Commitment].into_iter().chain(BESIDE.map(LineKind::Beside)).map(LineKind::as_str);
+    posted.chain([CARRIED]).map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ")
 }
 
 /// The same days in both versions: whatever of it is posted, so that a discount or a credit that takes everything off is seen too.

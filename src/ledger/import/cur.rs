@@ -12,6 +12,7 @@ use super::gateways::{Gateway, SHARE_TAG, gateway_of};
 use super::rates::Rates;
 use super::table::Line;
 use super::tags::Tags;
+use crate::core::accounting::bill::CARRIED;
 use crate::core::units::money::BilledUsd;
 use crate::core::units::time::{Millis, Timestamp};
 
@@ -179,8 +180,8 @@ pub(super) struct CurLine {
     pub payer: String,
     /// First day of the billing period, as 2026-07-01.
     pub period: String,
-    /// What for: `usage` and `commitment` of machines, or the line that it is beside them (see [`crate::core::accounting::bill::LineKind`]); `egress`,
-    /// `unused-commitment` and `other` are kept and not posted.
+    /// What for: `usage` and `commitment` of machines, or the line that it is beside them (see [`crate::core::accounting::bill::LineKind`]; `egress`
+    /// is data carried to another region); `unused-commitment` and `other` are kept and not posted.
     pub kind: &'static str,
     /// Whose use.
     pub account: String,
@@ -296,8 +297,8 @@ fn kind_of(line_type: &str, usage_type: &str, resource: &str, is_instance: bool)
         discount if discount.ends_with("Discount") => "discount",
         // Endpoints are what takes a gateway's place for one service.
         _ if has(&["NatGateway", "VpcEndpoint"]) => "nat",
-        // What is carried to another region is posted when it is carried, at the price of the time.
-        _ if has(&["AWS-Out-Bytes", "AWS-In-Bytes"]) => "egress",
+        // What is carried to another region was posted when it was carried, at the price of the time: told apart, so that it is not counted twice.
+        _ if has(&["AWS-Out-Bytes", "AWS-In-Bytes"]) => CARRIED,
         _ if has(&["Bytes"]) => "transfer",
         "SavingsPlanCoveredUsage" | "DiscountedUsage" if is_instance => "commitment",
         _ if is_instance && has(&["SpotUsage", "BoxUsage", "DedicatedUsage", "HostUsage"]) => "usage",

@@ -1,6 +1,6 @@
 //! Retracting a statement.
 //!
-//! Decides: that only a version that holds can be retracted, and that what held before it holds again. Rows carry the difference; nothing is removed.
+//! Decides: that only a version that holds can be retracted, that a retraction says why, and that what held before it holds again. Rows carry the difference; nothing is removed.
 
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -30,17 +30,37 @@ pub struct Retraction {
     pub by_team: Vec<(String, String)>,
 }
 
-/// Retracts the statement of this id, and posts what that changes.
+/// Retracts the statement of this id for a reason that is kept with who and when, and posts what that changes.
 ///
 /// # Errors
-/// [`ImportFault::NotRetracted`] when it does not exist or does not hold; [`ImportFault::Ledger`].
-pub async fn retract(connection: &mut PgConnection, id: Uuid, now: Timestamp) -> Result<Retraction, ImportFault> {
+/// [`ImportFault::NotRetracted`] when it does not exist or does not hold, or no reason is given; [`ImportFault::Ledger`].
+pub async fn retract(connection: &mut PgConnection, id: Uuid, reason: &str, now: Timestamp) -> Result<Retraction, ImportFault> {
     let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
-    let done = take_back(&mut transaction, id, now).await;
+    let done = take_back(&mut transaction, (id, reason), now).await;
     end(transaction, done, "commit the retraction").await
 }
 
-async fn take_back(connection: &mut PgConnection, id: Uuid, now: Timestamp) -> Result<Retraction, ImportFault> {
+/// As [`retract`], and then leaves everything as it was: what would change.
+///
+/// # Errors
+/// As those of [`retract`].
+pub async fn dry_run_of_retraction(
+    connection: &mut PgConnection,
+    id: Uuid,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Retraction, ImportFault> {
+    let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let done = take_back(&mut transaction, (id, reason), now).await;
+    transaction.rollback().await.map_err(LedgerFault::during("leave everything as it was"))?;
+    done
+}
+
+async fn take_back(connection: &mut PgConnection, (id, reason): (Uuid, &str), now: Timestamp) -> Result<Retraction, ImportFault> {
+    let reason = reason.trim();
+    if reason.is_empty() {
+        return Err(ImportFault::NotRetracted("expected a reason, as in --reason 'the export was cut off'".into()));
+    }
     poster::post(connection, now).await?;
     turns::take(connection, Turn::Import).await?;
     let (cell, version) = cell_of(connection, id).await?;
@@ -56,7 +76,7 @@ async fn take_back(connection: &mut PgConnection, id: Uuid, now: Timestamp) -> R
     }
     later_feed(connection, &cell, id).await?;
     let number = next_version(connection, &cell).await?;
-    let by = statement::record_retraction(connection, &cell, id, number).await?;
+    let by = statement::record_retraction(connection, &cell, (id, reason), number).await?;
     opposite_rows(connection, cell.kind, id, by, number).await?;
     if cell.kind == Kind::Costs {
         opposite_postings(connection, id, by).await?;

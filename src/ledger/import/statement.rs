@@ -22,7 +22,7 @@ use crate::ledger::store::{LedgerFault, insert};
 
 const STATEMENT: Table = Table {
     name: "statement",
-    columns: "id, at, kind, source, until, version, retracts, said_version, files, digest, lines, total, invoiced, accepted, taken_by",
+    columns: "id, at, kind, source, until, version, retracts, said_version, files, digest, lines, total, invoiced, accepted, taken_by, reason",
 };
 
 /// What a statement is about.
@@ -219,18 +219,18 @@ pub(super) async fn record(connection: &mut PgConnection, new: &New<'_>, version
     Ok(id)
 }
 
-/// Puts on record that a version is retracted.
+/// Puts on record that a version is retracted, and why.
 pub(super) async fn record_retraction(
     connection: &mut PgConnection,
     cell: &Cell,
-    retracted: Uuid,
+    (retracted, reason): (Uuid, &str),
     version: i32,
 ) -> Result<Uuid, LedgerFault> {
     let id = id_of(cell, version);
     let row = json!({
         "id": id, "at": cell.from.to_rfc3339(), "kind": cell.kind.as_str(), "source": cell.source, "until": cell.until.to_rfc3339(),
         "version": version, "retracts": retracted, "files": [], "digest": "", "lines": 0, "total": "0", "invoiced": false, "accepted": [],
-        "taken_by": taken_by(connection).await?,
+        "taken_by": taken_by(connection).await?, "reason": reason,
     });
     insert(connection, STATEMENT, &[row]).await?;
     Ok(id)

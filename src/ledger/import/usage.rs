@@ -32,6 +32,8 @@ const KNOWN: [&str; 10] =
 /// Sources that never speak of each other's requests: AI vendors.
 const VENDORS: [&str; 2] = ["anthropic", "openai"];
 const ROWS_AT_ONCE: usize = 2_000;
+/// More of anything than a workload has in an hour, in millionths: a trillion.
+const LARGEST: i128 = 1_000_000_000_000 * 1_000_000;
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
@@ -156,13 +158,18 @@ async fn take_day(
     Ok(outcome)
 }
 
-/// Refuses a day that lacks hours which the version before had, that changed by half, or of which another source says something else.
+/// Refuses a day with an hour beyond reason, that lacks hours which the version before had, that changed by half, or of which another source says something else.
 fn look_over_day(
     checks: &mut Checks,
     cell: &Cell,
     ([before, now], others): ([&Hours; 2], &BTreeMap<String, Hours>),
     replaces: bool,
 ) -> Result<(), ImportFault> {
+    if let Some(((workload, unit, hour, _), micro)) = now.iter().find(|(_, micro)| **micro > LARGEST) {
+        let (amount, unit, hour) = (decimal(*micro), unit.as_str(), hour.to_rfc3339());
+        let said = format!("{workload} has {amount} {unit} in the hour from {hour}; expected at most 1,000,000,000,000 in an hour");
+        checks.refuse(Check::BeyondReason, || said)?;
+    }
     let day = period_in_words(cell.from, 10);
     let names = |hours: &Hours| {
         let name = |(workload, unit, hour, model): &HourKey| format!("{workload} {} {model} from {hour}", unit.as_str()).replace("  ", " ");

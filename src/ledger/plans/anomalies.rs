@@ -13,7 +13,7 @@ use crate::core::accounting::variance::{Driver, Drivers, Use, bridge};
 use crate::core::market::CapacityType;
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
-use crate::ledger::report::Report;
+use crate::ledger::report::{By, Only, Report, fits};
 use crate::ledger::store::LedgerFault;
 
 const HOUR: i64 = Millis::from_hours(1).0;
@@ -167,16 +167,18 @@ async fn bought_for(connection: &mut PgConnection, owner: &(String, String), unt
     query.fetch_all(connection).await.map_err(LedgerFault::during("read the decisions behind a cost"))
 }
 
-/// The services that were out of the ordinary in any of the last `hours` full hours before `now`; marked ones are left out.
+/// The services that were out of the ordinary in any of the last `hours` full hours before `now`, of the teams and services that filters leave; marked ones are
+/// left out.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn find(connection: &mut PgConnection, now: Timestamp, hours: i64) -> Result<Vec<Found>, LedgerFault> {
+pub async fn find(connection: &mut PgConnection, now: Timestamp, hours: i64, only: &[Only]) -> Result<Vec<Found>, LedgerFault> {
     let end = now.0.div_euclid(HOUR);
     let from = end - HISTORY - hours;
     let costs = hourly(connection, Timestamp(from * HOUR), Timestamp(end * HOUR)).await?;
     let mut found = Vec::new();
-    for (owner, costs) in costs {
+    let asked = |(team, service): &(String, String)| fits(only, |by| if by == By::Team { team } else { service });
+    for (owner, costs) in costs.into_iter().filter(|(owner, _)| asked(owner)) {
         // The latest of an unbroken run stands for all of it.
         let mut last_hour = None;
         for unusual in (end - hours..end).rev().filter_map(|hour| anomaly(&costs, hour)) {

@@ -12,7 +12,7 @@ use super::two_decimals;
 use crate::core::accounting::pace::{Heading, heading};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
-use crate::ledger::report::{Month, Report, with_day_of_knowledge};
+use crate::ledger::report::{Month, Only, Report, fits, with_day_of_knowledge};
 use crate::ledger::store::{LedgerFault, end};
 
 /// A file of budgets is not one.
@@ -205,14 +205,19 @@ pub async fn standings(connection: &mut PgConnection, month: &Month, now: Timest
     rows.iter().map(standing).collect::<Result<_, _>>().map_err(LedgerFault::during("read a budget"))
 }
 
-/// Actual against plan.
+/// Actual against plan, of the budgets for the labels that filters name.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn report(connection: &mut PgConnection, month: &Month, now: Timestamp) -> Result<Report, LedgerFault> {
-    let standings = standings(connection, month, now).await?;
+pub async fn report(connection: &mut PgConnection, month: &Month, now: Timestamp, only: &[Only]) -> Result<Report, LedgerFault> {
+    let mut standings = standings(connection, month, now).await?;
+    let entered = standings.len();
+    standings.retain(|s| {
+        fits(only, |by| s.of.strip_prefix(&by.heading().replace('_', "-")).and_then(|rest| rest.strip_prefix(' ')).unwrap_or_default())
+    });
     let over: Vec<&str> = standings.iter().filter(|s| s.heading.expected > s.plan).map(|s| s.name.as_str()).collect();
     let sentence = match (standings.is_empty(), over.as_slice()) {
+        (true, _) if entered > 0 => format!("None of the {entered} budgets of {month} is for that."),
         (true, _) => "No budget is entered for this month: lowtide ledger budget --enter FILE.".to_owned(),
         (_, []) => format!("All budgets of {month} hold."),
         (_, over) => format!("Above plan in {month}, or heading there: {}.", over.join(", ")),

@@ -47,7 +47,7 @@ pub async fn read(connection: &mut PgConnection, now: Timestamp) -> Result<Finan
             figures.budgets.insert(standing.name, budget);
         }
     }
-    for found in anomalies::find(connection, now, 1).await? {
+    for found in anomalies::find(connection, now, 1, &[]).await? {
         *figures.anomalies.entry((found.team, found.service, found.cause.as_str().to_owned())).or_default() += 1;
     }
     let day = Millis::from_hours(24);

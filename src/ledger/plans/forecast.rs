@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row};
 
 use crate::core::accounting::forecast::{Calibration, DayOf, Days, LEAST_DAYS, Range, Scenario, calibrate, forecast};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::ledger::report::{Month, Report};
+use crate::ledger::report::{Month, Only, Report, condition};
 use crate::ledger::store::LedgerFault;
 
 const DAY: i64 = Millis::from_hours(24).0;
@@ -76,16 +76,21 @@ pub struct Forecast {
     pub calibration: Calibration,
 }
 
-/// What forecasts are made from: full days by component, from `$1` to `$2`.
-pub const HISTORY: &str = "SELECT (day - date '1970-01-01')::bigint AS day, CASE WHEN line = 'overhead' AND component IS NULL THEN 'api' ELSE coalesce(component, '(untagged)') END AS component,
+/// What forecasts are made from: full days by component, from `$1` to `$2`, of all spend or of what filters leave.
+pub fn history_sql(only: &[Only]) -> String {
+    format!("{HISTORY}{} GROUP BY 1, 2 ORDER BY 1", condition(only))
+}
+
+const HISTORY: &str = "SELECT (day - date '1970-01-01')::bigint AS day, CASE WHEN line = 'overhead' AND component IS NULL THEN 'api' ELSE coalesce(component, '(untagged)') END AS component,
                       (sum(gpu_ms) / 3600000.0)::float8 AS gpu_hours, coalesce(sum(cost_usd) FILTER (WHERE line NOT IN ('overhead', 'egress')), 0)::float8 AS machines,
                       coalesce(sum(b0_usd + without_b0_usd) FILTER (WHERE line NOT IN ('overhead', 'egress')), 0)::float8 AS on_demand,
                       coalesce(sum(cost_usd) FILTER (WHERE line IN ('overhead', 'egress')), 0)::float8 AS other
-               FROM ledger.share_daily WHERE day >= $1::text::date AND day < $2::text::date GROUP BY 1, 2 ORDER BY 1";
+               FROM ledger.share_daily WHERE day >= $1::text::date AND day < $2::text::date";
 
 /// Full UTC days before `now` with their components. Boot, idle, moves and drains are machine costs of the work they were for.
-async fn history(connection: &mut PgConnection, now: Timestamp) -> Result<Days, LedgerFault> {
-    let query = sqlx::query(HISTORY).bind((now - Millis(READ_DAYS * DAY)).to_date()).bind(now.to_date());
+async fn history(connection: &mut PgConnection, now: Timestamp, only: &[Only]) -> Result<Days, LedgerFault> {
+    // What a person typed is quoted.
+    let query = sqlx::query(sqlx::AssertSqlSafe(history_sql(only))).bind((now - Millis(READ_DAYS * DAY)).to_date()).bind(now.to_date());
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read costs by day"))?;
     let mut days: BTreeMap<i64, BTreeMap<String, DayOf>> = BTreeMap::new();
     for row in rows {
@@ -106,7 +111,7 @@ async fn history(connection: &mut PgConnection, now: Timestamp) -> Result<Days, 
     Ok((first..now.0.div_euclid(DAY)).map(|day| days.remove(&day).unwrap_or_default()).collect())
 }
 
-/// The next `months` calendar months, the one that runs left out.
+/// The next `months` calendar months, the one that runs left out, of all spend or of what filters leave.
 ///
 /// # Errors
 /// [`ForecastFault`].
@@ -115,8 +120,9 @@ pub async fn make(
     now: Timestamp,
     months: usize,
     scenarios: &BTreeMap<String, Scenario>,
+    only: &[Only],
 ) -> Result<Forecast, ForecastFault> {
-    let days = history(connection, now).await?;
+    let days = history(connection, now, only).await?;
     if days.len() < LEAST_DAYS {
         return Err(ForecastFault::TooLittle(days.len()));
     }

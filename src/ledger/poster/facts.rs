@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::said;
 use crate::core::accounting::allocation::{Occupied, lost_from};
-use crate::core::accounting::bill::{BilledLine, LineKind, Source};
 use crate::core::accounting::billing::{HourRate, PaidInterval};
 use crate::core::accounting::owners::{OwnerVersion, Owners, Retag, corrected};
 use crate::core::accounting::statement::{CorrectedOwner, MachineFacts};
 use crate::core::record::{interval_closed_id, interval_opened_id, occupancy_opened_id};
 use crate::core::units::ids::{ObjectRef, Uid};
-use crate::core::units::money::{BilledUsd, MicroUsd, MicroUsdPerHour};
-use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::Timestamp;
 use crate::core::workload::{Attribution, Workload};
 use crate::ledger::store::LedgerFault;
 
@@ -105,7 +105,8 @@ pub(super) async fn load(
     let mut intervals = intervals(connection, machines, now).await?;
     let mut stays = stays(connection, machines, &intervals).await?;
     let mut bought = bought_for(connection, &intervals).await?;
-    let billed = billed_lines(connection, &intervals).await?;
+    let instances = intervals.values().map(|opened| (opened.claim.clone(), opened.instance.clone())).collect();
+    let billed = said::lines(connection, &instances).await?;
     let mut owners = known_owners(connection, stays.values().flatten().map(|stay| &stay.owner).chain(bought.values())).await?;
     // In order of time, so that no more versions are begun than needed.
     let mut all: Vec<&Wanted> = stays.values().flatten().map(|stay| &stay.owner).chain(bought.values()).collect();
@@ -331,50 +332,6 @@ async fn bought_for(connection: &mut PgConnection, intervals: &BTreeMap<Uid, Ope
         Some((uid.clone(), Wanted { workload, attribution, at: Timestamp(row.at_ms) }))
     });
     Ok(wanted.collect())
-}
-
-/// What AWS said of an instance, and the newest version that said something of it.
-#[derive(Default)]
-struct Said {
-    lines: Vec<BilledLine>,
-    by: BTreeMap<Source, Uuid>,
-}
-
-/// What AWS said, by instance: what the versions' differences add up to. A line that is on an invoice is so by the newest version of its period; one that lies
-/// in no day of that period came late, and its own month is not closed by it.
-async fn billed_lines(connection: &mut PgConnection, intervals: &BTreeMap<Uid, Opened>) -> Result<BTreeMap<String, Said>, LedgerFault> {
-    let instances: Vec<String> = intervals.values().map(|opened| opened.instance.clone()).collect();
-    let rows = sqlx::query!(
-        r#"WITH holds AS MATERIALIZED (
-             SELECT DISTINCT ON (kind, source, at) kind, source, at, invoiced FROM ledger.statement s
-             WHERE retracts IS NULL AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id) ORDER BY kind, source, at, version DESC
-           ), lines AS (
-             SELECT instance, source, kind, account, usage_type, operation, at, until, sum(cost_usd) AS cost, sum(used_ms)::bigint AS used_ms,
-                    sum(lines) AS lines, max(posted_at) AS posted_at, (array_agg(statement ORDER BY posted_at DESC))[1] AS statement
-             FROM ledger.billed_line WHERE instance = ANY($1) AND statement IS NOT NULL
-             GROUP BY instance, source, kind, account, usage_type, operation, at, until
-           )
-           SELECT l.instance, l.source, l.kind, ledger.ms(l.at) AS "from_ms!", ledger.ms(l.until) AS "to_ms!", l.cost::text AS "cost!", l.used_ms,
-                  l.lines > 0 AS "there!", l.statement AS "statement!",
-                  coalesce((SELECT bool_or(h.invoiced) FROM ledger.statement s JOIN holds h ON (h.kind, h.source, h.at) = (s.kind, s.source, s.at)
-                            WHERE s.id = l.statement AND l.at >= s.at AND l.at < s.until), false) AS "invoiced!"
-           FROM lines l ORDER BY l.posted_at, l.instance, l.source, l.kind, l.account, l.usage_type, l.operation, l.at, l.until"#,
-        &instances
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(LedgerFault::during("read what AWS billed"))?;
-    let mut said: BTreeMap<String, Said> = BTreeMap::new();
-    for row in rows {
-        let source = if row.source == "bill" { Source::Bill } else { Source::Feed };
-        let of = said.entry(row.instance).or_default();
-        // In order of time: the newest is the last.
-        of.by.insert(source, row.statement);
-        let (Some(kind), Ok(cost), true) = (LineKind::of(&row.kind), row.cost.parse::<BilledUsd>(), row.there) else { continue };
-        let (from, to) = (Timestamp(row.from_ms), Timestamp(row.to_ms));
-        of.lines.push(BilledLine { source, kind, from, to, cost, used: row.used_ms.map(Millis), invoiced: row.invoiced });
-    }
-    Ok(said)
 }
 
 /// The stored versions of the workloads that are asked for.

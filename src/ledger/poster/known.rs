@@ -2,7 +2,7 @@
 //!
 //! Decides: nothing; sums of rows as the pure rules take them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -32,6 +32,9 @@ pub(super) struct TrueUp {
     pub before: i64,
 }
 
+/// The source of an hour that was reported once and is not any more.
+const NOBODY: &str = "none";
+
 /// How an hour was compared last: source, cause, computed and billed micro-dollars, and how many rows say so.
 type LastTrueUp = (String, String, i64, i64, i64);
 
@@ -46,7 +49,8 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// The comparisons that changed.
+    /// The comparisons that changed. What is open of an hour is on neither side; an hour that nobody reports any more (its bill was retracted) is compared with
+    /// nothing.
     pub(super) fn new_true_ups(&self, machine: &Uid, interval: &PaidInterval, statement: &Statement) -> Vec<TrueUp> {
         let of = |(hour, computed): &(crate::core::accounting::bill::BilledHour, MicroUsd)| {
             let source = match hour.source {
@@ -59,17 +63,33 @@ impl Known {
                 from: interval.from + Millis::from_hours(i64::from(hour.hour)),
                 source,
                 cause: hour.cause.as_str(),
-                computed: *computed,
-                billed: hour.cost,
+                computed: *computed - hour.open,
+                billed: hour.confirmed(),
                 said_by: statement.said_by.get(&hour.source).copied(),
                 before: last.map_or(0, |last| last.4),
             };
             let same = |last: &LastTrueUp| {
                 (last.0.as_str(), last.1.as_str(), last.2, last.3) == (new.source, new.cause, new.computed.0, new.billed.0)
             };
-            (new.from >= self.archived_until && !last.is_some_and(same)).then_some(new)
+            (!last.is_some_and(same)).then_some(new)
         };
-        statement.billed_hours.iter().filter_map(of).collect()
+        let mut found: Vec<TrueUp> = statement.billed_hours.iter().filter_map(of).collect();
+        let said: BTreeSet<u32> = statement.billed_hours.iter().map(|(hour, _)| hour.hour).collect();
+        let uid = machine.as_str().to_owned();
+        let gone =
+            self.true_ups.range((uid.clone(), 0)..=(uid, u32::MAX)).filter(|((_, hour), last)| !said.contains(hour) && last.0 != NOBODY);
+        found.extend(gone.map(|((_, hour), last)| TrueUp {
+            hour: *hour,
+            from: interval.from + Millis::from_hours(i64::from(*hour)),
+            source: NOBODY,
+            cause: "retracted",
+            computed: MicroUsd(0),
+            billed: MicroUsd(0),
+            said_by: None,
+            before: last.4,
+        }));
+        found.retain(|true_up| true_up.from >= self.archived_until);
+        found
     }
 }
 

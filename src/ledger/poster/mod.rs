@@ -7,6 +7,7 @@
 
 mod facts;
 mod known;
+mod said;
 mod write;
 
 pub(super) use write::{WORKLOAD_VERSION, owner_row};

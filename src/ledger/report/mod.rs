@@ -23,7 +23,7 @@ pub use refusals::{RefusalsBy, RefusalsOnly, refusals};
 pub use reliability::{ReliabilityBy, ReliabilityOnly, TRUST_SQL, reliability, trust};
 pub use retags::retags;
 pub use savings::{savings, savings_sql};
-pub use statements::statements;
+pub use statements::{Listed, statements};
 pub use unit_cost::{groups_unit_costs, unit_costs};
 pub use unit_economics::{EconomicsBy, EconomicsFault, EconomicsOnly, unit_economics};
 pub use variance::{VarianceBy, VarianceKey, variance};
@@ -92,7 +92,7 @@ impl By {
         }
     }
 
-    fn heading(self) -> &'static str {
+    pub(super) fn heading(self) -> &'static str {
         match self {
             By::Team => "team",
             By::Service => "service",
@@ -201,8 +201,13 @@ impl Only {
 }
 
 /// The condition of filters: columns come from a closed list, values are quoted by Postgres' own rule.
-fn condition(only: &[Only]) -> String {
+pub(super) fn condition(only: &[Only]) -> String {
     one_of(only.iter().map(|only| (only.by.expression(), only.value.as_str())))
+}
+
+/// Whether values by key are what filters ask for, by the rule of [`condition`]: of one key any value, of several keys all.
+pub(super) fn fits<'a>(only: &[Only], value_of: impl Fn(By) -> &'a str) -> bool {
+    only.iter().all(|asked| only.iter().any(|one| one.by == asked.by && one.value == value_of(asked.by)))
 }
 
 /// Columns with the values that they may have; of one column any of its values.
@@ -411,6 +416,14 @@ mod tests {
             " AND coalesce(cost_center, '(untagged)') IN ('7') AND coalesce(team, '(untagged)') IN ('search', 'o''neill')"
         );
         assert!("squad=x".parse::<Only>().is_err() && "team".parse::<Only>().is_err());
+    }
+
+    #[test]
+    fn rows_in_memory_are_filtered_by_the_same_rule() {
+        let only: Vec<Only> = ["team=search", "team=vision", "service=chat"].iter().map(|text| text.parse().unwrap()).collect();
+        let row = |team: &'static str, service: &'static str| move |by| if by == By::Team { team } else { service };
+        assert!(fits(&only, row("vision", "chat")) && fits(&[], row("", "")));
+        assert!(!fits(&only, row("vision", "batch")) && !fits(&only, row("nobody", "chat")));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{Days, Report, ask, one_of, with_day_of_knowledge};
+use super::{Days, IN_DAYS, Only, Report, ask, condition, one_of, with_day_of_knowledge};
 use crate::ledger::store::LedgerFault;
 
 /// How machines are put together in the report.
@@ -150,14 +150,35 @@ fn taken_back(report: &Report) -> String {
 pub const TRUST_SQL: &str = "SELECT item, usd::numeric(24,6)::text AS usd, share_percent::text AS percent, count::text
                FROM ledger.trust_of(coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30), coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1))";
 
-/// How far the figures of these days can be relied on.
+/// How far the figures of these days can be relied on. With filters it is about the spend that they leave: facts that are missing belong to nobody.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn trust(connection: &mut PgConnection, days: &Days) -> Result<Report, LedgerFault> {
-    let mut report = ask(connection, TRUST_SQL.to_owned(), days).await?;
+pub async fn trust(connection: &mut PgConnection, days: &Days, only: &[Only]) -> Result<Report, LedgerFault> {
+    let sql = if only.is_empty() { TRUST_SQL.to_owned() } else { trust_of_part(only) };
+    let mut report = ask(connection, sql, days).await?;
     report.sentence = trust_sentence(&report);
     with_day_of_knowledge(connection, report).await
+}
+
+/// The items of `trust_of` that are about spend, of a part of it: views/trust.sql says them of all.
+fn trust_of_part(only: &[Only]) -> String {
+    format!(
+        "WITH spend AS (
+             SELECT sum(cost_usd) AS total, sum(bill_usd) FILTER (WHERE line <> 'overhead') AS bill, sum(feed_usd) AS feed,
+                    sum(cost_usd) FILTER (WHERE line = 'overhead') AS entered,
+                    sum(cost_usd - bill_usd - feed_usd) FILTER (WHERE NOT running AND line <> 'overhead') AS estimate,
+                    sum(cost_usd) FILTER (WHERE running) AS running, sum(cost_usd) FILTER (WHERE team IS NULL) AS untagged,
+                    sum(without_b0_usd) AS without_b0, sum(without_b1_usd) AS without_b1
+             FROM ledger.share_daily WHERE {IN_DAYS}{}
+         )
+         SELECT item, coalesce(usd, 0)::numeric(24,6)::text AS usd, round(100 * coalesce(usd, 0) / nullif(total, 0), 1)::text AS percent, NULL::text AS count
+         FROM spend CROSS JOIN LATERAL (VALUES (1, 'spend resting on the bill', bill), (2, 'spend resting on the spot data feed', feed),
+             (3, 'spend entered by hand or by others'' files', entered), (4, 'spend computed from recorded prices', estimate),
+             (5, 'spend of machines still running', running), (6, 'spend without a team', untagged), (7, 'spend, no on-demand price known (B0)', without_b0),
+             (8, 'spend, no on-demand price at home known (B1)', without_b1)) AS s(n, item, usd) ORDER BY n",
+        condition(only)
+    )
 }
 
 /// How much rests on what AWS said.

@@ -592,6 +592,7 @@ COMMENT ON COLUMN ledger.statements.accepted IS 'refusals that a person overrule
 COMMENT ON COLUMN ledger.statements.taken_by IS 'who did it: the user of the system, and the role of the database';
 COMMENT ON COLUMN ledger.statements.taken_at IS 'when';
 COMMENT ON COLUMN ledger.statements.retracts IS 'the version that this one retracts';
+COMMENT ON COLUMN ledger.statements.reason IS 'why it was retracted, as given';
 COMMENT ON COLUMN ledger.statements.files IS 'name, SHA-256 and lines of each file';
 COMMENT ON COLUMN ledger.statements.state IS 'holds, replaced (by a newer version), taken back, or takes back (another version)';
 COMMENT ON VIEW ledger.usage_by_model IS 'Usage with its model, as files have it; usage sums it over models. Sources add up where they speak of different models or are different vendors; of those that speak of the same requests the newest counts.';

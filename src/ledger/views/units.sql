@@ -57,7 +57,7 @@ FROM ledger.revenue_day WHERE statement IS NOT NULL AND posted_at < (SELECT ledg
 CREATE VIEW ledger.statements AS
 WITH known AS (SELECT * FROM ledger.statement WHERE posted_at < (SELECT ledger.known_before()))
 SELECT s.id, s.kind, s.source, s.at AS period_from, s.until AS period_to, s.version, s.said_version, s.lines, s.total, s.invoiced, s.accepted, s.taken_by,
-       s.posted_at AS taken_at, s.retracts, s.files,
+       s.posted_at AS taken_at, s.retracts, s.reason, s.files,
        CASE WHEN s.retracts IS NOT NULL THEN 'takes back' WHEN EXISTS (SELECT FROM known r WHERE r.retracts = s.id) THEN 'taken back'
             WHEN s.kind = 'feed' OR s.version = max(s.version) FILTER (WHERE s.retracts IS NULL AND NOT EXISTS (SELECT FROM known r WHERE r.retracts = s.id))
                                     OVER (PARTITION BY s.kind, s.source, s.at) THEN 'holds'

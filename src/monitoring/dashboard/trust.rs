@@ -29,7 +29,7 @@ pub fn dashboard() -> Dashboard {
                     Panel::ledger("Spend by basis", "Bill, spot data feed, computed from recorded prices, or still running.", Draw::Stacked, "currencyUSD", &[q(
                         "SELECT day::timestamp AT TIME ZONE 'UTC' AS time, basis AS metric, sum(cost_usd) AS value FROM ledger.cost_daily\nWHERE day BETWEEN ($__timeFrom())::date AND ($__timeTo())::date GROUP BY 1, 2 ORDER BY 1", "")]),
                     Panel::ledger("True-ups by cause", "Where AWS's figures differ from the computed ones, and why.", Draw::Table, "currencyUSD", &[q(
-                        "SELECT source, cause, count(*) AS hours, sum(billed_usd - computed_usd) AS difference_usd FROM ledger.true_up WHERE at BETWEEN $__timeFrom() AND $__timeTo() GROUP BY 1, 2 ORDER BY 3 DESC", "")]).may_be_empty("neither bill nor feed was imported"),
+                        "SELECT source, cause, count(*) AS hours, sum(billed_usd - computed_usd) AS difference_usd FROM (SELECT DISTINCT ON (claim_uid, hour) * FROM ledger.true_up WHERE at BETWEEN $__timeFrom() AND $__timeTo() ORDER BY claim_uid, hour, posted_at DESC) t WHERE source <> 'none' GROUP BY 1, 2 ORDER BY 3 DESC", "")]).may_be_empty("neither bill nor feed was imported"),
                     Panel::ledger("Seals", "The latest seals: rows and time. Keep their roots somewhere else.", Draw::Table, "short", &[q(
                         "SELECT number, sealed_at, rows, encode(root, 'hex') AS root FROM ledger.seal ORDER BY number DESC LIMIT 20", "")]).may_be_empty("nothing was sealed yet"),
                 ],

@@ -71,11 +71,16 @@ fn what_the_bill_does_not_speak_of_is_open_until_the_invoice_and_free_after_it()
     let machine = interval(150);
     // Only the clock hour 08:00 to 09:00 has arrived: 46 min of hour 0 and 14 min of hour 1 stay computed.
     let part = bill(8, "0.0913", 60);
-    assert_eq!(said(&billed_hours(&machine, std::slice::from_ref(&part))), [(0, 91_300, "confirmed"), (1, 91_300, "confirmed")]);
+    let first = billed_hours(&machine, std::slice::from_ref(&part));
+    assert_eq!(said(&first), [(0, 91_300, "confirmed"), (1, 91_300, "confirmed")]);
+    // 827 s of hour 0 are on the bill, and 2,773 s of hour 1; the rest rests on what was computed, and the parts add up.
+    let parts: Vec<_> = first.iter().map(|hour| (hour.confirmed().0, hour.open.0)).collect();
+    assert_eq!(parts, [(20_974, 70_326), (70_326, 20_974)]);
     let whole = BilledLine { invoiced: true, ..part };
     let hours = billed_hours(&machine, &[whole]);
     assert_eq!(hours.iter().map(|h| h.cost.0).sum::<i64>(), 91_300);
     assert_eq!(hours[2].cause, Cause::HourNotBilled);
+    assert!(hours.iter().all(|hour| hour.open == MicroUsd(0)), "an invoice leaves nothing open: {hours:?}");
 }
 
 #[test]

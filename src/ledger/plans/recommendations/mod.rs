@@ -27,7 +27,7 @@ use crate::core::units::ids::ObjectRef;
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::sharing::Sharing;
-use crate::ledger::report::{Report, dollars};
+use crate::ledger::report::{By, Only, Report, dollars, fits};
 use crate::ledger::store::LedgerFault;
 use measured::Observed;
 use priced::Price;
@@ -62,6 +62,8 @@ pub struct Found {
 pub struct Without {
     /// Which.
     pub workload: ObjectRef,
+    /// Label `team`, where there is one.
+    pub team: Option<String>,
     /// In words.
     pub because: String,
     /// Nothing is known of it that a recommendation could rest on; else nothing is worth changing.
@@ -105,7 +107,7 @@ pub async fn find(connection: &mut PgConnection, asked: Asked<'_>) -> Result<Rec
     let mut recommendations = Recommendations { from, to, found: Vec::new(), without: Vec::new() };
     let mut of_workloads: Vec<Vec<Found>> = Vec::new();
     for (workload, observed) in measured::read(connection, (from, to)).await? {
-        let without = |because: String, unknown| Without { workload: workload.clone(), because, unknown };
+        let without = |because: String, unknown| Without { workload: workload.clone(), team: observed.team.clone(), because, unknown };
         match advise(&observed.measured, asked.days, &catalog, asked.sharing) {
             Err(unknown) => recommendations.without.push(without(unknown.as_str().to_owned(), Some(unknown))),
             Ok(advice) => {
@@ -157,6 +159,20 @@ fn priced(workload: &ObjectRef, observed: &Observed, advice: &Advice, catalog: &
 }
 
 impl Recommendations {
+    /// Leaves out what filters by team, workload or namespace do not ask for.
+    pub fn keep_only(&mut self, only: &[Only]) {
+        let asked = |workload: &ObjectRef, team: &Option<String>| {
+            let name = workload.to_string();
+            fits(only, |by| match by {
+                By::Workload => name.as_str(),
+                By::Namespace => workload.namespace.as_str(),
+                _ => team.as_deref().unwrap_or("(untagged)"),
+            })
+        };
+        self.found.retain(|found| asked(&found.workload, &found.team));
+        self.without.retain(|without| asked(&without.workload, &without.team));
+    }
+
     /// The best of each workload.
     pub fn best(&self) -> Vec<&Found> {
         let mut best: Vec<&Found> = Vec::new();
@@ -221,6 +237,7 @@ impl Recommendations {
         for without in self.without.iter().filter(|_| all) {
             let mut row = vec![None; columns.len()];
             row[0] = Some(without.workload.to_string());
+            row[1].clone_from(&without.team);
             (row[3], row[4]) = (Some("none".to_owned()), Some(without.because.clone()));
             rows.push(row);
         }
