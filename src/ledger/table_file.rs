@@ -327,4 +327,42 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(fault.contains("column usd holds \"1e3\""), "{fault}");
     }
+
+    /// A file of one row of each kind of column, in both formats.
+    fn written() -> Vec<Vec<u8>> {
+        let row = ["a, \"b\"\nc", "-0.00000000000000000001", "2026-07-20T07:13:47.123456Z"];
+        [Format::Csv, Format::Parquet]
+            .map(|format| {
+                let path = std::env::temp_dir().join(format!("lowtide-written-{}.{}", std::process::id(), format.extension()));
+                let _ = std::fs::remove_file(&path);
+                let columns = vec![column("name", Kind::Text), column("usd", Kind::Decimal), column("at", Kind::Time)];
+                let mut writer = TableWriter::create(&path, columns, format).unwrap();
+                writer.add(row.iter().map(|value| Some((*value).to_owned())).collect()).unwrap();
+                writer.add(vec![None, None, None]).unwrap();
+                writer.finish().unwrap();
+                let bytes = std::fs::read(&path).unwrap();
+                std::fs::remove_file(&path).unwrap();
+                bytes
+            })
+            .to_vec()
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4 * crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_became_of_an_archived_table_is_read_row_by_row_or_a_fault(bytes in crate::mutation::bytes(written())) {
+            let mut rows = 0;
+            let read = crate::mutation::read_file(&bytes, |path| {
+                read_table::<TableFileFault>(path, |names, number, values| {
+                    rows += 1;
+                    assert!(number == rows && names.len() == values.len());
+                    Ok(())
+                })
+            });
+            if let Err(fault) = read {
+                assert!(fault.to_string().len() > 20, "{fault}");
+            }
+        }
+    }
 }

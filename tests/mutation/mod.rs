@@ -51,16 +51,18 @@ fn changed(text: &str, kind: u8, at: usize, length: usize, splice: &str) -> Stri
         2 => format!("{}{splice}{}", &text[..from], &text[to..]),
         3 => format!("{}{}", &text[..from], &text[to..]),
         4 => format!("{text}{}", &text[from..]),
+        // A key, an element or a line that comes twice.
+        5 => format!("{}{}", &text[..boundary(text, from + length % 200)], &text[from..]),
         _ => format!("{}{}{}", &text[..from], splice.repeat(200), &text[to..]),
     }
 }
 
-/// What a reader of files makes of one that holds `text`.
-pub fn read_file<T>(text: &str, read: impl FnOnce(&std::path::Path) -> T) -> T {
+/// What a reader of files makes of one that holds `content`.
+pub fn read_file<T>(content: impl AsRef<[u8]>, read: impl FnOnce(&std::path::Path) -> T) -> T {
     static FILES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let file = FILES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("lowtide-mutated-{}-{file}", std::process::id()));
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, content).unwrap();
     let found = read(&path);
     std::fs::remove_file(&path).unwrap();
     found
@@ -69,10 +71,116 @@ pub fn read_file<T>(text: &str, read: impl FnOnce(&std::path::Path) -> T) -> T {
 /// One of `valid`, with up to four changes.
 pub fn text(valid: &[&str]) -> impl Strategy<Value = String> + use<> {
     let valid: Vec<String> = valid.iter().map(|text| (*text).to_owned()).collect();
-    let change = (0..6_u8, any::<usize>(), any::<usize>(), 0..SPLICES.len());
+    let change = (0..7_u8, any::<usize>(), any::<usize>(), 0..SPLICES.len());
     (0..valid.len(), prop::collection::vec(change, 0..5)).prop_map(move |(one, changes)| {
         let start = valid[one].clone();
         changes.into_iter().fold(start, |text, (kind, at, length, splice)| changed(&text, kind, at, length, SPLICES[splice]))
+    })
+}
+
+fn bytes_changed(mut bytes: Vec<u8>, kind: u8, at: usize, with: [u8; 4]) -> Vec<u8> {
+    let at = at % (bytes.len() + 1);
+    let upto = (at + usize::from(with[0])).min(bytes.len());
+    match kind {
+        0 => bytes.truncate(at),
+        1 => bytes.insert(at, with[1]),
+        2 => drop(bytes.drain(at..upto)),
+        3 => bytes.extend_from_within(at..),
+        // Lengths and counts are whole words in many forms.
+        4 => bytes.iter_mut().skip(at).zip(with).for_each(|(byte, with)| *byte = with),
+        5 => bytes.iter_mut().skip(at).take(4).for_each(|byte| *byte = 0xff),
+        6 => bytes.iter_mut().skip(at).take(10).for_each(|byte| *byte = 0x7f),
+        7 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << (with[0] % 8)),
+        _ => bytes.iter_mut().skip(at).take(4).for_each(|byte| *byte = 0),
+    }
+    bytes
+}
+
+/// One of `valid`, with up to four changes of its bytes: what is no text, or is packed.
+pub fn bytes(valid: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    // Half of the places are counted from the end, where many forms have what the rest is read by.
+    let change = (0..9_u8, any::<usize>(), any::<[u8; 4]>(), any::<bool>());
+    (0..valid.len(), prop::collection::vec(change, 0..5)).prop_map(move |(one, changes)| {
+        changes.into_iter().fold(valid[one].clone(), |bytes, (kind, at, with, from_end)| {
+            let at = if from_end { bytes.len().saturating_sub(at % 600) } else { at };
+            bytes_changed(bytes, kind, at, with)
+        })
+    })
+}
+
+const CELLS: [&str; 44] = [
+    "",
+    " ",
+    "-1",
+    "0",
+    "1",
+    "NaN",
+    "inf",
+    "1e308",
+    "1E12",
+    "999999999999999e12",
+    "-999999999999999.99999999999999999999E12",
+    "0.00000000005",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "170141183460469231731687303715884105727",
+    "9999-12-31T23:59:59Z",
+    "-009999-01-01T00:00:00Z",
+    "1969-12-31T23:59:59Z",
+    "0000-00-00",
+    "2026-02-30",
+    "2024-02-29T23:59:60Z",
+    "2026-07-20",
+    "2026-07",
+    "9999-12",
+    "-009999-12",
+    "+0002026-07",
+    "USD",
+    "EUR",
+    "-1 USD",
+    "ml/chat",
+    "/",
+    "a/b/c",
+    "i-1",
+    "arn:aws:ec2:us-east-1:1:natgateway/nat-1",
+    "arn:aws:ec2:us-east-1:1:instance/i-9",
+    "{\"team\": \"a\", \"team\": \"b\", \"workload\": \"x\"}",
+    "{\"lowtide-share\": \"40\", \"lowtide-claim-uid\": 7}",
+    "{\"lowtide-share\": \"-1e12\"}",
+    "[{\"key\": null}]",
+    "{a=b, c",
+    "\u{feff}a",
+    "\u{202e}\0",
+    "a\"b\nc",
+    "Usage",
+];
+
+/// One of `valid`, which are CSV with a header and no commas in quotes: up to four of its values replaced, and sometimes a text's changes on top.
+pub fn csv(valid: &[&str]) -> impl Strategy<Value = String> + use<> {
+    cells(valid, ',')
+}
+
+/// As [`csv`], with tabs, and without quotes around values.
+pub fn tabbed(valid: &[&str]) -> impl Strategy<Value = String> + use<> {
+    cells(valid, '\t')
+}
+
+fn cells(valid: &[&str], separator: char) -> impl Strategy<Value = String> + use<> {
+    let valid: Vec<String> = valid.iter().map(|text| (*text).to_owned()).collect();
+    let deep = format!("{}1", "{\"a\":[".repeat(300));
+    let cell = move |n: usize| CELLS.get(n).map_or_else(|| deep.clone(), |cell| (*cell).to_owned());
+    let change = (any::<usize>(), any::<usize>(), 0..=CELLS.len());
+    let on_top = prop::option::weighted(0.2, (0..7_u8, any::<usize>(), any::<usize>(), 0..SPLICES.len()));
+    (0..valid.len(), prop::collection::vec(change, 0..5), on_top).prop_map(move |(one, changes, on_top)| {
+        let mut lines: Vec<Vec<String>> = valid[one].lines().map(|line| line.split(separator).map(str::to_owned).collect()).collect();
+        for (line, column, n) in changes {
+            // The header is changed one time in eight.
+            let line = if lines.len() > 1 && line % 8 != 0 { 1 + line / 8 % (lines.len() - 1) } else { 0 };
+            let column = column % lines[line].len();
+            lines[line][column] = if separator == ',' { format!("\"{}\"", cell(n).replace('"', "\"\"")) } else { cell(n) };
+        }
+        let text: String = lines.into_iter().map(|cells| cells.join(&separator.to_string()) + "\n").collect();
+        on_top.map_or(text.clone(), |(kind, at, length, splice)| changed(&text, kind, at, length, SPLICES[splice]))
     })
 }
 

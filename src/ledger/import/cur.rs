@@ -246,6 +246,12 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
         })?;
     }
     let to = to.max(from);
+    let used = if machine { Some(hours(line)?) } else { None };
+    if used.is_some_and(|used| used.0 < 0) {
+        checks.refuse(Check::BeyondReason, || {
+            line.fault("line_item_usage_amount", line.get("line_item_usage_amount").unwrap_or_default(), "hours of at least 0").to_string()
+        })?;
+    }
     let text = |name: &str| line.get(name).unwrap_or_default().to_owned();
     let identity = |id: &str| format!("{id} {} {line_type}", line.get("identity_time_interval").unwrap_or_default());
     let account = text("line_item_usage_account_id");
@@ -267,7 +273,7 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
         to,
         cost,
         discount,
-        used: if machine { Some(hours(line)?) } else { None },
+        used,
         public_on_demand: line
             .get("pricing_public_on_demand_cost")
             .and_then(|text| text.parse::<BilledUsd>().ok())
@@ -360,6 +366,7 @@ fn hours(line: &Line) -> Result<Millis, ImportFault> {
 mod tests {
     use super::*;
     use crate::ledger::import::reading::each_csv_record;
+    use proptest::strategy::Strategy;
     use std::path::Path;
 
     const HEADER: &str = "identity/LineItemId,bill/InvoiceId,lineItem/UsageAccountId,lineItem/LineItemType,lineItem/ResourceId,lineItem/UsageType,\
@@ -373,8 +380,11 @@ mod tests {
     }
 
     fn read(lines: &[String]) -> Result<Vec<CurLine>, String> {
+        read_text(&format!("{HEADER}{}", lines.concat()))
+    }
+
+    fn read_text(text: &str) -> Result<Vec<CurLine>, String> {
         let (mut found, mut checks) = (Vec::new(), Checks::default());
-        let text = format!("{HEADER}{}", lines.concat());
         each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), (&REQUIRED, &is_read), &mut |line| {
             found.extend(read_line(line, &Rates::default(), &mut checks)?);
             Ok(())
@@ -476,20 +486,30 @@ mod tests {
         assert!(fault.contains("line_item_usage_start_date holds \"nothing\""), "{fault}");
     }
 
+    fn valid_lines() -> [String; 4] {
+        [
+            line("Usage", "i-1", "USE1-SpotUsage:g6.xlarge", "0.5", "0.04565", ",USD,,,,"),
+            line("SavingsPlanCoveredUsage", "i-2", "USE1-BoxUsage:g6.xlarge", "1", "0.8048", ",USD,0.5,,,"),
+            line("SavingsPlanRecurringFee", "arn:aws:savingsplans::1:savingsplan/x", "ComputeSP", "1", "9", ",USD,,9,7,"),
+            line("Refund", "", "", "", "-9.5", ",USD,,,,"),
+        ]
+    }
+
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
 
         #[test]
         fn whatever_a_bill_holds_is_read_or_refused_with_a_sentence(
-            changed in crate::mutation::text(&[
-                &line("Usage", "i-1", "USE1-SpotUsage:g6.xlarge", "0.5", "0.04565", ",USD,,,,"),
-                &line("SavingsPlanCoveredUsage", "i-2", "USE1-BoxUsage:g6.xlarge", "1", "0.8048", ",USD,0.5,,,"),
-                &line("SavingsPlanRecurringFee", "arn:aws:savingsplans::1:savingsplan/x", "ComputeSP", "1", "9", ",USD,,9,7,"),
-                &line("Refund", "", "", "", "-9.5", ",USD,,,,"),
-            ])
+            text in proptest::prop_oneof![
+                crate::mutation::text(&valid_lines().each_ref().map(String::as_str)).prop_map(|line| format!("{HEADER}{line}")),
+                crate::mutation::csv(&[&format!("{HEADER}{}", valid_lines().concat())]),
+            ]
         ) {
-            match read(&[changed]) {
-                Ok(lines) => assert!(lines.iter().all(|line| line.to >= line.from), "{lines:?}"),
+            match read_text(&text) {
+                Ok(lines) => for line in &lines {
+                    assert!(line.to >= line.from && line.used.is_none_or(|used| used.0 >= 0) && line.cost.0.abs() <= LARGEST_USD.0, "{line:?}");
+                    assert!(line.period.len() == 10 && line.period.ends_with("-01"), "{line:?}");
+                },
                 Err(fault) => assert!(fault.contains("nothing was imported"), "{fault}"),
             }
         }

@@ -4,9 +4,11 @@
 //! is refused: every member of a gzip file, every entry of a zip file.
 //! Does not: know what the columns mean.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
+use std::rc::Rc;
 
 use parquet::basic::{Compression, LogicalType, TimeUnit};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -20,6 +22,8 @@ use crate::ledger::seal::hex;
 
 /// What one `read` asks for.
 const BUFFER: usize = 1 << 18;
+/// The longest line: those of reports have some KB, and a file of a hundred KB may unpack to one of a hundred MB.
+pub(super) const MOST_LINE: usize = 1 << 20;
 
 /// A file that was read to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,9 +138,33 @@ pub(super) fn malformed(path: &Path, line: u64, fault: String) -> ImportFault {
     ImportFault::Malformed { path: path.to_path_buf(), line, fault }
 }
 
+/// Text of which only so much is read as may be kept in memory; what is beyond is a fault.
+pub(super) struct Bounded<'a> {
+    text: &'a mut dyn BufRead,
+    left: Rc<Cell<usize>>,
+}
+
+impl<'a> Bounded<'a> {
+    /// `text`, and how much of it may still be read: whoever has the number sets it again when what was read is kept no longer.
+    pub(super) fn new(text: &'a mut dyn BufRead, most: usize) -> (Self, Rc<Cell<usize>>) {
+        let left = Rc::new(Cell::new(most));
+        (Bounded { text, left: Rc::clone(&left) }, left)
+    }
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.text.read(into)?;
+        let left = self.left.get().checked_sub(read);
+        self.left.set(left.ok_or(std::io::ErrorKind::FileTooLarge)?);
+        Ok(read)
+    }
+}
+
 /// A fault of reading bytes while text was expected.
 pub(super) fn while_reading(path: &Path, line: u64, cause: &std::io::Error) -> ImportFault {
     match cause.kind() {
+        std::io::ErrorKind::FileTooLarge => malformed(path, line, format!("a line of more than {MOST_LINE} bytes; expected lines of some KB")),
         std::io::ErrorKind::InvalidData if cause.to_string().contains("UTF-8") => malformed(path, line, "not UTF-8 text".into()),
         _ => damaged(path, cause),
     }
@@ -230,6 +258,7 @@ pub(super) fn each_csv_record(
     // The reader counts a line feed after a carriage return to the line that comes next.
     let behind = text.fill_buf().map_err(|cause| while_reading(path, 1, &cause))?.windows(2).find(|pair| pair[1] == b'\n');
     let behind = u64::from(behind.is_some_and(|pair| pair[0] == b'\r'));
+    let (text, left) = Bounded::new(text, MOST_LINE);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.chain(END.as_bytes()));
     let fault = |line: u64, fault: csv::Error| match fault.kind() {
         csv::ErrorKind::Io(cause) => while_reading(path, line, cause),
@@ -255,6 +284,7 @@ pub(super) fn each_csv_record(
     let mut record = csv::StringRecord::new();
     let (mut lines, mut part) = (0, 0);
     loop {
+        left.set(MOST_LINE);
         let at = reader.position().line();
         if !reader.read_record(&mut record).map_err(|cause| fault(at, cause))? || record.iter().eq([END.trim_matches('\n')]) {
             return Ok(lines);
@@ -485,6 +515,23 @@ mod tests {
     }
 
     #[test]
+    fn what_unpacks_to_more_than_a_line_may_have_is_refused_and_not_kept() {
+        let long = "1".repeat(4 << 20);
+        for (name, bytes) in [
+            ("bomb.gz", gzip(&format!("a,b\n1,2\n{long}"))),
+            ("bomb-in-quotes.gz", gzip(&format!("a,b\n1,2\n3,\"{}", "\n".repeat(MOST_LINE + BUFFER)))),
+            ("bomb-of-a-header.zip", zipped(&[("x.csv", &long)])),
+        ] {
+            assert!(bytes.len() < 1 << 14, "{name} is small: {} bytes", bytes.len());
+            let fault = Scratch::new(name, &bytes).lines().unwrap_err();
+            assert!(fault.contains("a line of more than 1048576 bytes; expected lines of some KB"), "{name}: {fault}");
+        }
+        // Long lines that there may be, as many as there are.
+        let wide = format!("a,b\n{}", format!("1,{}\n", "2".repeat(MOST_LINE / 2)).repeat(9));
+        assert_eq!(Scratch::new("wide.csv.gz", &gzip(&wide)).lines().unwrap().len(), 9);
+    }
+
+    #[test]
     fn a_fault_names_its_line_whatever_ends_lines() {
         for (name, end) in [("unix.csv", "\n"), ("windows.csv", "\r\n")] {
             let file = Scratch::new(name, ["a,b", "1,2", "\"3", "4\",5", "6"].join(end).as_bytes());
@@ -562,6 +609,44 @@ mod tests {
                 ],
                 "{packing}"
             );
+        }
+    }
+
+    fn packed() -> Vec<Vec<u8>> {
+        let text = "a,b\n1,2\n3,\"4\n5\"\n";
+        let gzip_packing = Compression::GZIP(parquet::basic::GzipLevel::default());
+        vec![
+            text.as_bytes().to_vec(),
+            [b"\xef\xbb\xbf", text.replace('\n', "\r\n").as_bytes()].concat(),
+            gzip(text),
+            [gzip("a,b\n1,2\n"), gzip("3,4\n")].concat(),
+            zipped(&[("x.csv", text), ("__MACOSX/._x.csv", "Mac OS X")]),
+            parquet(Compression::UNCOMPRESSED),
+            parquet(Compression::SNAPPY),
+            parquet(gzip_packing),
+        ]
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4 * crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_file_is_packed_in_is_read_to_its_end_or_refused_with_a_sentence(bytes in crate::mutation::bytes(packed())) {
+            let (read, content) = crate::mutation::read_file(&bytes, |path| {
+                let mut widths = std::collections::BTreeSet::new();
+                let read = each_line(path, &["a"], |_| true, |line| {
+                    widths.insert(line.values.len());
+                    Ok(())
+                });
+                (read.map(|read| (read.lines, widths)), content_of(path))
+            });
+            match read {
+                // What the container says of its content holds, or it is no container.
+                Ok((lines, widths)) => {
+                    assert!(content.is_ok() && widths.len() <= 1 && (lines > 0) == (widths.len() == 1), "{lines} lines of {widths:?}, {content:?}");
+                }
+                Err(fault) => assert!(fault.to_string().ends_with("nothing was imported"), "{fault}"),
+            }
         }
     }
 }
