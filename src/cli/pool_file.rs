@@ -148,4 +148,22 @@ mod tests {
             assert!(fault(spec.clone()).is_some_and(|f| f.starts_with(said)), "{spec}: {:?}", fault(spec.clone()));
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_file_of_a_pool_holds_is_a_policy_or_refused_with_a_sentence(
+            pool in crate::mutation::json(vec![json!({ "kind": "GpuNodePool", "metadata": { "name": "p" }, "spec": {
+                "monthlyBudgetUsd": "3", "limits": { "nodes": 2, "gpus": 16, "launchesPerMinute": 4 }, "regions": ["us-*"],
+                "capacityTypes": ["spot"], "fallback": { "onDemand": false }, "spread": { "maxSharePerMille": 500 },
+                "disruption": { "budgets": [{ "nodes": "10%" }] } } })])
+        ) {
+            let market = crate::core::market::Market::default();
+            match crate::mutation::read_file(pool.to_string(), |path| super::pool(Some(path), &market)) {
+                Ok(found) => assert!(found.max_share_per_mille.is_none_or(|share| (1..=1_000).contains(&share)), "{pool}"),
+                Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
+            }
+        }
+    }
 }

@@ -15,6 +15,8 @@ use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::record::Field;
 use parquet::schema::parser::parse_message_type;
 
+use super::parquet_rows::{rows, step};
+
 /// Decimals of amounts in Parquet: a price and a quantity of ten decimals each have an exact product.
 const SCALE: usize = 20;
 /// Rows that are held at once, and make a row group.
@@ -253,10 +255,10 @@ pub fn read_table<E: From<TableFileFault>>(
         }
         Format::Parquet => {
             let file = File::open(path).map_err(|cause| fault(cause.to_string()))?;
-            let reader = SerializedFileReader::new(file).map_err(|cause| fault(cause.to_string()))?;
+            let reader = step(|| SerializedFileReader::new(file)).map_err(|cause| fault(cause.to_string()))?;
             let schema = reader.metadata().file_metadata().schema_descr();
             let names: Vec<String> = (0..schema.num_columns()).map(|n| schema.column(n).name().to_owned()).collect();
-            for (number, row) in (1..).zip(reader.get_row_iter(None).map_err(|cause| fault(cause.to_string()))?) {
+            for (number, row) in (1..).zip(rows(step(|| reader.get_row_iter(None)).map_err(|cause| fault(cause.to_string()))?)) {
                 let row = row.map_err(|cause| fault(cause.to_string()))?;
                 let values: Vec<Option<String>> = row.get_column_iter().map(|(_, field)| text_of(field)).collect();
                 each(&names, number, &values)?;

@@ -227,19 +227,28 @@ fn pointers(value: &Value, here: &str, all: &mut Vec<String>) {
     }
 }
 
-/// One of `valid`, with up to four of its values, at whatever depth, replaced.
-pub fn json(valid: Vec<Value>) -> impl Strategy<Value = Value> {
-    let values = values();
-    (0..valid.len(), prop::collection::vec((any::<usize>(), 0..values.len()), 0..5)).prop_map(move |(one, changes)| {
-        let mut found = valid[one].clone();
-        for (at, value) in changes {
-            let mut all = Vec::new();
-            pointers(&found, "", &mut all);
-            // The whole is left: an answer that is no object at all is text's to try.
-            if let Some(place) = all.get(1 + at % all.len().max(2).saturating_sub(1)).and_then(|pointer| found.pointer_mut(pointer)) {
-                *place = values[value].clone();
-            }
+/// What replaces values of JSON: which place, and which of [`values`].
+pub type Spoiling = Vec<(usize, usize)>;
+
+/// Up to four replacements.
+pub fn spoiling() -> impl Strategy<Value = Spoiling> {
+    prop::collection::vec((any::<usize>(), 0..values().len()), 0..5)
+}
+
+/// `value` with some of its values, at whatever depth, replaced.
+pub fn spoiled(mut value: Value, changes: &Spoiling) -> Value {
+    for (at, with) in changes {
+        let mut all = Vec::new();
+        pointers(&value, "", &mut all);
+        // The whole is left: an answer that is no object at all is text's to try.
+        if let Some(place) = all.get(1 + at % all.len().max(2).saturating_sub(1)).and_then(|pointer| value.pointer_mut(pointer)) {
+            *place = values()[*with].clone();
         }
-        found
-    })
+    }
+    value
+}
+
+/// One of `valid`, with up to four of its values replaced.
+pub fn json(valid: Vec<Value>) -> impl Strategy<Value = Value> {
+    (0..valid.len(), spoiling()).prop_map(move |(one, changes)| spoiled(valid[one].clone(), &changes))
 }

@@ -296,7 +296,24 @@ mod tests {
             assert_eq!((amount.0, amount.to_micro_usd().0), (units, micros), "{text}");
         }
         assert_eq!(BilledUsd(-15_000_000_001).to_string(), "-1.5000000001");
-        for bad in ["", ".", "-", "abc", "1e99", "1.2.3", "--1", "1 USD", "NaN", "1e", "1,234.50", "12,50", "(12.50)", "+1", "1e15", "-999999999999999E12"] {
+        for bad in [
+            "",
+            ".",
+            "-",
+            "abc",
+            "1e99",
+            "1.2.3",
+            "--1",
+            "1 USD",
+            "NaN",
+            "1e",
+            "1,234.50",
+            "12,50",
+            "(12.50)",
+            "+1",
+            "1e15",
+            "-999999999999999E12",
+        ] {
             assert!(bad.parse::<BilledUsd>().is_err(), "{bad:?} passed");
         }
     }

@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn what_is_nested_without_end_is_refused() {
         let deep = "<a>".repeat(100_000);
-        for text in [format!("<ListBucketResult>{deep}"), format!("<ListBucketResult><Contents><Key>{deep}</Key></Contents>"), deep.clone()] {
+        for text in [format!("<ListBucketResult>{deep}"), format!("<ListBucketResult><Contents><Key>{deep}</Key></Contents>"), deep.clone()]
+        {
             assert!(listing(&text).is_err());
             assert_eq!(error_of(&text), None);
         }

@@ -465,7 +465,8 @@ mod tests {
             }
         });
         let credentials = aws_credential_types::Credentials::new("AKID", "secret", None, None, "test");
-        let access = Access { credentials: SharedCredentialsProvider::new(credentials), endpoint: Some(endpoint), region: "us-east-1".into() };
+        let access =
+            Access { credentials: SharedCredentialsProvider::new(credentials), endpoint: Some(endpoint), region: "us-east-1".into() };
         Bucket::new("bucket", access, Arc::new(Now))
     }
 

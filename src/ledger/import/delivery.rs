@@ -120,7 +120,11 @@ impl Manifest {
         let file = std::fs::File::open(path).map_err(unreadable)?;
         file.take(MOST_OF_A_MANIFEST + 1).read_to_end(&mut text).map_err(unreadable)?;
         if text.len() as u64 > MOST_OF_A_MANIFEST {
-            return Err(super::reading::malformed(path, 1, format!("a manifest of more than {MOST_OF_A_MANIFEST} bytes; expected some KB")));
+            return Err(super::reading::malformed(
+                path,
+                1,
+                format!("a manifest of more than {MOST_OF_A_MANIFEST} bytes; expected some KB"),
+            ));
         }
         let json = json_of(&text).map_err(|fault| super::reading::malformed(path, 1, fault))?;
         let Some(keys) = keys_of(&json) else { return Ok(None) };

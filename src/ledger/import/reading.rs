@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::table::{Header, Line};
 use super::{ImportFault, Options};
+use crate::ledger::parquet_rows::{rows, step};
 use crate::ledger::seal::hex;
 
 /// What one `read` asks for.
@@ -164,7 +165,9 @@ impl Read for Bounded<'_> {
 /// A fault of reading bytes while text was expected.
 pub(super) fn while_reading(path: &Path, line: u64, cause: &std::io::Error) -> ImportFault {
     match cause.kind() {
-        std::io::ErrorKind::FileTooLarge => malformed(path, line, format!("a line of more than {MOST_LINE} bytes; expected lines of some KB")),
+        std::io::ErrorKind::FileTooLarge => {
+            malformed(path, line, format!("a line of more than {MOST_LINE} bytes; expected lines of some KB"))
+        }
         std::io::ErrorKind::InvalidData if cause.to_string().contains("UTF-8") => malformed(path, line, "not UTF-8 text".into()),
         _ => damaged(path, cause),
     }
@@ -322,7 +325,8 @@ fn each_parquet_row(
     each: &mut dyn FnMut(&Line) -> Result<(), ImportFault>,
 ) -> Result<u64, ImportFault> {
     let bad = |cause: parquet::errors::ParquetError| ImportFault::Damaged { path: path.to_path_buf(), cause: cause.to_string() };
-    let reader = SerializedFileReader::new(File::open(path).map_err(unreadable(path))?).map_err(bad)?;
+    let file = File::open(path).map_err(unreadable(path))?;
+    let reader = step(|| SerializedFileReader::new(file)).map_err(bad)?;
     for group in reader.metadata().row_groups() {
         let packed = |column: &parquet::file::metadata::ColumnChunkMetaData| column.compression();
         let other = group
@@ -344,7 +348,7 @@ fn each_parquet_row(
     let nanoseconds: Vec<bool> = fields.iter().map(|field| is_nanoseconds(field)).collect();
     let projection = Type::group_type_builder(schema.name()).with_fields(fields).build().map_err(bad)?;
     let mut lines = 0;
-    for row in reader.get_row_iter(Some(projection)).map_err(bad)? {
+    for row in rows(step(|| reader.get_row_iter(Some(projection))).map_err(bad)?) {
         let row = row.map_err(bad)?;
         lines += 1;
         let texts = row.get_column_iter().zip(&nanoseconds).map(|((_, field), nanoseconds)| match field {
@@ -597,6 +601,28 @@ mod tests {
         }
         group.close().unwrap();
         writer.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_page_that_the_library_does_not_survive_is_damage() {
+        let whole = parquet(Compression::UNCOMPRESSED);
+        let damaged = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] = 0xff;
+            bytes
+        };
+        let count = |file: File| {
+            SerializedFileReader::new(file).and_then(|reader| reader.get_row_iter(None)?.take_while(Result::is_ok).last().transpose())
+        };
+        let panics = |bytes: &Vec<u8>| {
+            let file = crate::mutation::read_file(bytes, |path| File::open(path).unwrap());
+            std::panic::catch_unwind(|| count(file).is_ok()).is_err()
+        };
+        let Some(bytes) = (4..whole.len()).map(damaged).find(panics) else {
+            panic!("the library survives whatever byte is damaged: parquet_rows is needed no longer");
+        };
+        let fault = Scratch::new("panics.parquet", &bytes).lines().unwrap_err();
+        assert!(fault.contains("no page of Parquet") && fault.contains("damaged or was cut off"), "{fault}");
     }
 
     #[test]

@@ -156,7 +156,8 @@ mod tests {
         assert_eq!(days[28], (Timestamp::from_date(2026, 3, 5), MicroUsd(-1_500_000)));
     }
 
-    const REVENUE: &str = "period,workload,revenue_usd,currency\n2026-02,ml/chat,100,USD\n2026-03-05,ml/chat,-1.5,\n2026-03-05,ml/other,7e3,USD\n";
+    const REVENUE: &str =
+        "period,workload,revenue_usd,currency\n2026-02,ml/chat,100,USD\n2026-03-05,ml/chat,-1.5,\n2026-03-05,ml/other,7e3,USD\n";
 
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
