@@ -376,7 +376,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(crate::mutation::CASES))]
+        #![proptest_config(ProptestConfig::with_cases(crate::mutation::CASES / 2))]
 
         #[test]
         fn whatever_a_manifest_holds_is_workloads_of_some_pods_or_refused_with_a_sentence(

@@ -149,8 +149,9 @@ mod tests {
         }
     }
 
+    // Fewer cases than elsewhere: each reads the whole definition.
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES / 8))]
 
         #[test]
         fn whatever_a_file_of_a_pool_holds_is_a_policy_or_refused_with_a_sentence(

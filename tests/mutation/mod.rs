@@ -2,6 +2,8 @@
 //! nobody expects. Every reader of outside data is tried on it in the ordinary test run; a case that fails is printed whole.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -184,6 +186,8 @@ fn cells(valid: &[&str], separator: char) -> impl Strategy<Value = String> + use
     })
 }
 
+static VALUES: LazyLock<Vec<Value>> = LazyLock::new(values);
+
 fn values() -> Vec<Value> {
     let mut deep = json!([]);
     for _ in 0..60 {
@@ -227,12 +231,12 @@ fn pointers(value: &Value, here: &str, all: &mut Vec<String>) {
     }
 }
 
-/// What replaces values of JSON: which place, and which of [`values`].
+/// What replaces values of JSON: which place, and by which of [`VALUES`].
 pub type Spoiling = Vec<(usize, usize)>;
 
 /// Up to four replacements.
 pub fn spoiling() -> impl Strategy<Value = Spoiling> {
-    prop::collection::vec((any::<usize>(), 0..values().len()), 0..5)
+    prop::collection::vec((any::<usize>(), 0..VALUES.len()), 0..5)
 }
 
 /// `value` with some of its values, at whatever depth, replaced.
@@ -242,7 +246,7 @@ pub fn spoiled(mut value: Value, changes: &Spoiling) -> Value {
         pointers(&value, "", &mut all);
         // The whole is left: an answer that is no object at all is text's to try.
         if let Some(place) = all.get(1 + at % all.len().max(2).saturating_sub(1)).and_then(|pointer| value.pointer_mut(pointer)) {
-            *place = values()[*with].clone();
+            *place = VALUES[*with].clone();
         }
     }
     value

@@ -54,7 +54,7 @@ fn tell_spoiled<K: Resource<DynamicType = ()> + DeserializeOwned>(held: &Held<K>
         }
     }
     match serde_json::from_value(spoiled) {
-        Ok(object) => held.take_in(if there { Event::Apply(object) } else { Event::Delete(object) }),
+        Ok(object) => _ = held.take_in(if there { Event::Apply(object) } else { Event::Delete(object) }),
         Err(fault) => assert!(!spoiling.is_empty(), "{fault}: {object}"),
     }
 }

@@ -499,7 +499,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES / 4))]
 
         #[test]
         fn whatever_a_manifest_holds_names_files_in_their_folder_or_is_refused_with_a_sentence(

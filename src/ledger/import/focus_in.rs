@@ -495,7 +495,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES / 2))]
 
         #[test]
         fn whatever_a_focus_file_holds_adds_up_to_what_it_says_or_is_refused_with_a_sentence(

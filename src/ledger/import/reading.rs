@@ -654,7 +654,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4 * crate::mutation::CASES))]
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2 * crate::mutation::CASES))]
 
         #[test]
         fn whatever_a_file_is_packed_in_is_read_to_its_end_or_refused_with_a_sentence(bytes in crate::mutation::bytes(packed())) {
