@@ -92,7 +92,7 @@ impl Server {
 async fn cloud_at(url: &str, timeouts: Timeouts) -> AwsCloud {
     let mut settings = AwsSettings::new("test", Arc::new(At(Timestamp(1_784_555_070_000))));
     settings.endpoint_url = Some(url.to_owned());
-    settings.credentials = Some(Credentials::new("AKID", "secret", None, None, "test"));
+    settings.credentials = Some(Credentials::new("AKID", "key-of-a-test-61d0", None, None, "test"));
     settings.timeouts = timeouts;
     AwsCloud::new(settings).await
 }

@@ -114,8 +114,11 @@ mod tests {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
 
         #[test]
-        fn whatever_s3_answers_is_objects_that_can_be_asked_for_or_refused_with_a_sentence(text in crate::mutation::text(&[LIST, DENIED])) {
-            match listing(&text) {
+        fn whatever_s3_answers_is_objects_that_can_be_asked_for_or_refused_with_a_sentence(
+            text in crate::mutation::text(&[LIST, DENIED]), etag in crate::mutation::text(&["&quot;70ee-2&quot;"])
+        ) {
+            for text in [&text, &LIST.replace("&quot;70ee-2&quot;", &etag)] {
+            match listing(text) {
                 Ok((objects, _)) => {
                     for object in objects {
                         let mut request = aws_smithy_runtime_api::client::orchestrator::HttpRequest::empty();
@@ -124,8 +127,9 @@ mod tests {
                 }
                 Err(fault) => assert!(fault.len() > 5, "{fault}"),
             }
-            if let Some((code, _)) = error_of(&text) {
+            if let Some((code, _)) = error_of(text) {
                 assert!(text.contains("Code"), "{code}");
+            }
             }
         }
     }

@@ -464,7 +464,7 @@ mod tests {
                 let _ = stream.shutdown().await;
             }
         });
-        let credentials = aws_credential_types::Credentials::new("AKID", "secret", None, None, "test");
+        let credentials = aws_credential_types::Credentials::new("AKID", "key-of-a-test-61d0", None, None, "test");
         let access =
             Access { credentials: SharedCredentialsProvider::new(credentials), endpoint: Some(endpoint), region: "us-east-1".into() };
         Bucket::new("bucket", access, Arc::new(Now))

@@ -259,7 +259,7 @@ async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<
 mod tests {
     use super::*;
     use crate::ledger::import::checks::Check;
-    use crate::ledger::import::table::is_in_reach;
+    use crate::mutation::REACH;
 
     const COSTS: &str = "period,item,cost_usd,currency,workload,team,model\n2026-02,gateway,100,USD,,platform,\n2026-03-05,gpt,-1.5,,ml/chat,,gpt-x\n\
         2026-03-06,gpt,7e3,USD,ml/other,,\n";
@@ -278,7 +278,7 @@ mod tests {
             match crate::mutation::read_file(&text, |path| read_file(path, 1, "costs", (&mut content, &mut spoken), &mut options)) {
                 Ok(_) => for ((_, month), days) in &content.months {
                     let (from, until) = month_cell(*month);
-                    assert!(from == *month && is_in_reach(from));
+                    assert!(from == *month && REACH.contains(&from.0));
                     assert!(days.keys().all(|(item, owner, day, _)| !item.is_empty() && content.owners.contains_key(owner) && (from..until).contains(day)));
                 },
                 Err(fault) => assert!(fault.to_string().contains("nothing was imported"), "{fault}"),

@@ -141,6 +141,7 @@ mod tests {
     use super::*;
     use crate::ledger::import::checks::Check;
     use crate::ledger::import::reading::each_csv_record;
+    use crate::mutation::REACH;
 
     #[test]
     fn a_month_is_spread_over_its_days_to_the_micro_dollar() {
@@ -172,7 +173,7 @@ mod tests {
             }
             match crate::mutation::read_file(&text, |path| read_file(path, 1, &mut days, &mut spoken, &mut options)) {
                 Ok(_) => for ((workload, day), amount) in days {
-                    assert!(!workload.namespace.is_empty() && !workload.name.contains('/') && is_in_reach(day) && day.0 % DAY == 0);
+                    assert!(!workload.namespace.is_empty() && !workload.name.contains('/') && REACH.contains(&day.0) && day.0 % DAY == 0);
                     assert!(accepted || amount.abs() <= 10_000_000 * 1_000_000 * 3, "{amount}");
                 },
                 Err(fault) => assert!(fault.to_string().contains("nothing was imported"), "{fault}"),

@@ -114,6 +114,7 @@ mod tests {
         fn whatever_a_column_of_tags_holds_is_tags_that_have_values_or_none(
             text in crate::mutation::text(&[
                 r#"{"team": "search", "cost-center": "7, a", "paid": true}"#,
+                r#"{"team": "", "": "x"}"#,
                 r#""Team": "search","CostCenter": "7, a""#,
                 r#"[{"key": "team", "value": "search"}, {"Key": "cost_center", "Value": null}]"#,
                 "{user_team=search, user_cost_center=7, a}",

@@ -267,8 +267,10 @@ mod tests {
             file in crate::mutation::json(vec![serde_json::json!({ "budgets": [
                 { "name": "search", "from": "2026-07", "monthlyUsd": "1500.50", "for": { "team": "search" } }, { "name": "old", "from": "2026-08" }] })]),
             text in crate::mutation::text(&["budgets:\n- {name: search, from: 2026-07, monthlyUsd: '1500.50', for: {team: search}}\n- {name: old, from: 2026-08}\n"]),
+            amount in crate::mutation::cell(),
         ) {
-            for text in [file.to_string(), text] {
+            let of_amount = serde_json::json!({ "budgets": [{ "name": "search", "from": "2026-07", "monthlyUsd": amount }] });
+            for text in [file.to_string(), text, of_amount.to_string()] {
                 match read("b.yaml", &text) {
                     Ok(budgets) => for budget in budgets {
                         assert!(!budget.name.trim().is_empty() && budget.monthly.is_none_or(|usd| usd.0 >= 0), "{budget:?}");
