@@ -177,7 +177,7 @@ fn cells(valid: &[&str], separator: char) -> impl Strategy<Value = String> + use
         let mut lines: Vec<Vec<String>> = valid[one].lines().map(|line| line.split(separator).map(str::to_owned).collect()).collect();
         for (line, column, n) in changes {
             // The header is changed one time in eight.
-            let line = if lines.len() > 1 && line % 8 != 0 { 1 + line / 8 % (lines.len() - 1) } else { 0 };
+            let line = if lines.len() > 1 && !line.is_multiple_of(8) { 1 + line / 8 % (lines.len() - 1) } else { 0 };
             let column = column % lines[line].len();
             lines[line][column] = if separator == ',' { format!("\"{}\"", cell(n).replace('"', "\"\"")) } else { cell(n) };
         }
@@ -239,16 +239,13 @@ fn pointers(value: &Value, here: &str, all: &mut Vec<String>) {
     }
 }
 
-/// What replaces values of JSON: which place, and by which of [`VALUES`].
-pub type Spoiling = Vec<(usize, usize)>;
-
-/// Up to four replacements.
-pub fn spoiling() -> impl Strategy<Value = Spoiling> {
+/// Up to four replacements of values of JSON: at which place, and by which of [`VALUES`].
+pub fn spoiling() -> impl Strategy<Value = Vec<(usize, usize)>> {
     prop::collection::vec((any::<usize>(), 0..VALUES.len()), 0..5)
 }
 
 /// `value` with some of its values, at whatever depth, replaced.
-pub fn spoiled(mut value: Value, changes: &Spoiling) -> Value {
+pub fn spoiled(mut value: Value, changes: &[(usize, usize)]) -> Value {
     for (at, with) in changes {
         let mut all = Vec::new();
         pointers(&value, "", &mut all);

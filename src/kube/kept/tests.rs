@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::super::held::Held;
 use super::super::pods::AttributionKeys;
 use super::*;
-use crate::mutation::Spoiling;
 
 /// What happens to one object.
 #[derive(Debug, Clone)]
@@ -43,14 +42,13 @@ fn tell<K: Resource<DynamicType = ()> + DeserializeOwned>(held: &Held<K>, object
 }
 
 /// As [`tell`], of an object that somebody wrote nonsense into; what the API server would not let pass is passed over.
-fn tell_spoiled<K: Resource<DynamicType = ()> + DeserializeOwned>(held: &Held<K>, object: Value, there: bool, spoiling: &Spoiling) {
+fn tell_spoiled<K: Resource<DynamicType = ()> + DeserializeOwned>(held: &Held<K>, object: Value, there: bool, spoiling: &[(usize, usize)]) {
     // Names are not theirs to choose: they are what objects are kept by.
     let mut spoiled = crate::mutation::spoiled(object.clone(), spoiling);
     for name in ["name", "namespace", "uid", "resourceVersion"] {
         let pointer = format!("/metadata/{name}");
-        match (object.pointer(&pointer), spoiled.get_mut("metadata").and_then(Value::as_object_mut)) {
-            (Some(is), Some(metadata)) => _ = metadata.insert(name.to_owned(), is.clone()),
-            _ => {}
+        if let (Some(is), Some(metadata)) = (object.pointer(&pointer), spoiled.get_mut("metadata").and_then(Value::as_object_mut)) {
+            metadata.insert(name.to_owned(), is.clone());
         }
     }
     match serde_json::from_value(spoiled) {
@@ -98,7 +96,7 @@ fn node(which: usize, how: usize, version: u64) -> Value {
         "status": { "conditions": [{ "type": "Ready", "status": if how > 3 { "False" } else { "True" }, "lastHeartbeatTime": "2026-07-20T13:44:30Z" }] } })
 }
 
-fn happen(watches: &Watches, happening: &Happening, version: u64, spoiling: &Spoiling) {
+fn happen(watches: &Watches, happening: &Happening, version: u64, spoiling: &[(usize, usize)]) {
     let Happening { kind, which, how, .. } = happening;
     let (there, how, which) = (how.is_some(), how.unwrap_or(0), *which);
     let name = |what: &str| format!("{what}-{which}");
@@ -196,7 +194,7 @@ proptest! {
         let watches = Watches::new("uid".to_owned(), AttributionKeys { from_namespace, ..AttributionKeys::default() });
         let mut kept = Kept::default();
         for (at, one) in history.iter().enumerate() {
-            happen(&watches, one, at as u64 + 1, &Spoiling::new());
+            happen(&watches, one, at as u64 + 1, &[]);
             if one.looked_at || at + 1 == history.len() {
                 let seen = kept.catch_up(&watches).clone();
                 let fresh = Kept::default().catch_up(&watches).clone();
