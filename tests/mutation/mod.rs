@@ -191,8 +191,8 @@ pub fn cell() -> impl Strategy<Value = String> {
     (0..CELLS.len()).prop_map(|n| CELLS[n].to_owned())
 }
 
-/// When anything that is read can have been paid for, in milliseconds: from 2000 to 2099.
-pub const REACH: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
+/// When anything that is read can have been paid for, in milliseconds: from 2000 to 2199.
+pub const REACH: std::ops::Range<i64> = 946_684_800_000..7_258_118_400_000;
 
 static VALUES: LazyLock<Vec<Value>> = LazyLock::new(values);
 

@@ -246,12 +246,6 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
         })?;
     }
     let to = to.max(from);
-    let used = if machine { Some(hours(line)?) } else { None };
-    if used.is_some_and(|used| used.0 < 0) {
-        checks.refuse(Check::BeyondReason, || {
-            line.fault("line_item_usage_amount", line.get("line_item_usage_amount").unwrap_or_default(), "hours of at least 0").to_string()
-        })?;
-    }
     let text = |name: &str| line.get(name).unwrap_or_default().to_owned();
     let identity = |id: &str| format!("{id} {} {line_type}", line.get("identity_time_interval").unwrap_or_default());
     let account = text("line_item_usage_account_id");
@@ -273,7 +267,7 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
         to,
         cost,
         discount,
-        used,
+        used: if machine { Some(hours(line)?) } else { None },
         public_on_demand: line
             .get("pricing_public_on_demand_cost")
             .and_then(|text| text.parse::<BilledUsd>().ok())
@@ -507,7 +501,7 @@ mod tests {
         ) {
             match read_text(&text) {
                 Ok(lines) => for line in &lines {
-                    assert!(line.to >= line.from && line.used.is_none_or(|used| used.0 >= 0) && line.cost.0.abs() <= LARGEST_USD.0, "{line:?}");
+                    assert!(line.to >= line.from && line.cost.0.abs() <= LARGEST_USD.0, "{line:?}");
                     assert!(line.period.len() == 10 && line.period.ends_with("-01"), "{line:?}");
                 },
                 Err(fault) => assert!(fault.contains("nothing was imported"), "{fault}"),

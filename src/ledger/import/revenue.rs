@@ -119,7 +119,7 @@ async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<
 
 /// The days of a line's period, each with its part of an amount in micro-dollars; the parts add up.
 pub(super) fn per_day(line: &Line, column: &str, options: &mut Options) -> Result<Vec<(Timestamp, MicroUsd)>, ImportFault> {
-    let expected = "a day as 2026-07-20, or a month as 2026-07, from 2000 to 2099";
+    let expected = "a day as 2026-07-20, or a month as 2026-07, from 2000 to 2199";
     let text = line.need("period", expected)?;
     let (first, days) = match day_of(line, "period") {
         Ok(day) => (day, 1),

@@ -260,7 +260,7 @@ pub(super) fn workload_named(text: &str) -> Option<ObjectRef> {
 
 /// A column with a calendar day; its midnight.
 pub(super) fn day_of(line: &Line, column: &str) -> Result<Timestamp, ImportFault> {
-    let expected = "a day as 2026-07-20, from 2000 to 2099";
+    let expected = "a day as 2026-07-20, from 2000 to 2199";
     let text = line.need(column, expected)?;
     let day: Option<jiff::civil::Date> = text.parse().ok();
     day.map(midnight).filter(|day| is_in_reach(*day)).ok_or_else(|| line.fault(column, text, expected))

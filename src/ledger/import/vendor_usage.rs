@@ -440,7 +440,7 @@ fn checked(path: &Path, line: u64, row: Row) -> Result<Row, ImportFault> {
         return Err(malformed(path, line, "a negative number of tokens or requests".into()));
     }
     if !is_in_reach(row.from) {
-        return Err(malformed(path, line, format!("a bucket from {}; expected a year from 2000 to 2099", row.from)));
+        return Err(malformed(path, line, format!("a bucket from {}; expected a year from 2000 to 2199", row.from)));
     }
     Ok(row)
 }
