@@ -51,7 +51,7 @@ impl Lab {
         tokio::spawn(serve(listener, SimulatorConfig { settings, ..SimulatorConfig::default() }, std::future::pending()));
         let mut settings = AwsSettings::new("lab", Arc::new(WallClock));
         settings.endpoint_url = Some(format!("http://{address}"));
-        settings.credentials = Some(Credentials::new(key, "secret", None, None, "test"));
+        settings.credentials = Some(Credentials::new(key, "key-of-a-test-61d0", None, None, "test"));
         settings.timeouts = Timeouts { receive_wait: Duration::from_secs(1), ..timeouts };
         Lab { address, cloud: AwsCloud::new(settings).await }
     }

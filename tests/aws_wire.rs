@@ -15,8 +15,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use lowtide::aws::imds::ImdsReader;
 use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
-use lowtide::core::fleet::{Launch, LaunchTemplate, NoticeKind};
+use lowtide::core::fleet::{ImageBy, ImageSource, Launch, LaunchTemplate, NoticeKind};
+use lowtide::core::market::catalog::Architecture;
 use lowtide::core::market::quota::QuotaFamily;
+use lowtide::core::market::scores::ScoreQuestion;
 use lowtide::core::market::{Capacity, CapacityType};
 use lowtide::core::units::ids::InstanceType;
 use lowtide::core::units::time::Timestamp;
@@ -90,7 +92,7 @@ impl Server {
 async fn cloud_at(url: &str, timeouts: Timeouts) -> AwsCloud {
     let mut settings = AwsSettings::new("test", Arc::new(At(Timestamp(1_784_555_070_000))));
     settings.endpoint_url = Some(url.to_owned());
-    settings.credentials = Some(Credentials::new("AKID", "secret", None, None, "test"));
+    settings.credentials = Some(Credentials::new("AKID", "key-of-a-test-61d0", None, None, "test"));
     settings.timeouts = timeouts;
     AwsCloud::new(settings).await
 }
@@ -527,5 +529,137 @@ fn whatever_aws_answers_is_read_or_an_error() {
         let now: Answers = [a, b, c, d, e, f, g].into();
         *answers.lock().unwrap() = now.clone();
         runtime.block_on(ask_all(&cloud, &now));
+    });
+}
+
+const RESERVATIONS: &str = "<DescribeCapacityReservationsResponse><capacityReservationSet><item><capacityReservationId>cr-1</capacityReservationId>\
+    <instanceType>p5.48xlarge</instanceType><availabilityZone>us-east-1a</availabilityZone><availabilityZoneId>use1-az4</availabilityZoneId>\
+    <totalInstanceCount>4</totalInstanceCount><availableInstanceCount>2</availableInstanceCount><state>active</state><endDateType>limited</endDateType>\
+    <endDate>2026-08-20T11:00:00.000Z</endDate></item></capacityReservationSet></DescribeCapacityReservationsResponse>";
+const STATUS: &str = "<DescribeInstanceStatusResponse><instanceStatusSet><item><instanceId>i-0123456789abcdef0</instanceId>\
+    <availabilityZone>us-east-1a</availabilityZone><eventsSet><item><instanceEventId>e-1</instanceEventId><code>instance-retirement</code>\
+    <description>The instance is running on degraded hardware</description><notBefore>2026-08-03T12:00:00.000Z</notBefore></item></eventsSet></item>\
+    </instanceStatusSet></DescribeInstanceStatusResponse>";
+const IMAGES: &str = "<DescribeImagesResponse><imagesSet><item><imageId>ami-0123456789abcdef0</imageId><name>gpu-2026</name>\
+    <architecture>x86_64</architecture><creationDate>2026-07-01T00:00:00.000Z</creationDate></item></imagesSet></DescribeImagesResponse>";
+const SUBNETS: &str = "<DescribeSubnetsResponse><subnetSet><item><subnetId>subnet-1</subnetId><availabilityZone>us-east-1a</availabilityZone>\
+    <availabilityZoneId>use1-az4</availabilityZoneId></item></subnetSet></DescribeSubnetsResponse>";
+const SCORES: &str = "<GetSpotPlacementScoresResponse><spotPlacementScoreSet><item><region>us-east-1</region>\
+    <availabilityZoneId>use1-az4</availabilityZoneId><score>7</score></item></spotPlacementScoreSet></GetSpotPlacementScoresResponse>";
+const OFFERED: &str = "<DescribeInstanceTypeOfferingsResponse><instanceTypeOfferingSet><item><instanceType>g6.xlarge</instanceType>\
+    <locationType>availability-zone-id</locationType><location>use1-az4</location></item></instanceTypeOfferingSet></DescribeInstanceTypeOfferingsResponse>";
+const RUN: &str = "<RunInstancesResponse><reservationId>r-1</reservationId><instancesSet><item><instanceId>i-1</instanceId></item></instancesSet>\
+    </RunInstancesResponse>";
+const QUOTA: &str = r#"{"Quota": {"ServiceCode": "ec2", "QuotaCode": "L-3819A6DF", "Value": 192.0, "Unit": "None"}}"#;
+const PARAMETER: &str = r#"{"Parameter": {"Name": "/aws/service/x", "Type": "String", "Value": "ami-0123456789abcdef0", "Version": 3}}"#;
+const MESSAGES: &str = r#"{"Messages": [{"MessageId": "m-1", "ReceiptHandle": "h-1", "Body": "{\"detail-type\": \"other\"}"}]}"#;
+
+/// Everything else that the operator asks: gives how many of its questions were answered by something that can be used.
+async fn ask_the_rest(cloud: &AwsCloud, url: &str, answers: &Answers) -> usize {
+    let region = "us-east-1".into();
+    let mut used = 0;
+    if let Ok(quotas) = cloud.vcpu_quotas(&region).await {
+        used += 1;
+        assert!(quotas.iter().all(|quota| (0..=1_000_000_000).contains(&quota.vcpus)), "{quotas:?} of {}", answers["GetServiceQuota"]);
+    }
+    if let Ok(found) = cloud.capacity_reservations(&region, &["cr-1".into()]).await {
+        used += found.len();
+        let sane = found.iter().all(|one| one.available >= 0 && !one.id.as_str().is_empty() && !one.zone.as_str().is_empty());
+        assert!(sane, "{found:?} of {}", answers["DescribeCapacityReservations"]);
+    }
+    if let Ok(events) = cloud.scheduled_events(&region).await {
+        used += events.len();
+        assert!(events.keys().all(|id| !id.as_str().is_empty()), "{events:?} of {}", answers["DescribeInstanceStatus"]);
+    }
+    for by in [
+        ImageBy::Parameter("/aws/service/x".into()),
+        ImageBy::Newest { owner: "amazon".into(), name: Some("gpu-*".into()), tags: BTreeMap::new() },
+    ] {
+        if let Ok(images) = cloud.images(&region, &[ImageSource { architecture: Architecture::Amd64, by }]).await {
+            used += images.len();
+            assert!(images.values().all(|image| !image.id.is_empty()), "{images:?} of {}", answers["DescribeImages"]);
+        }
+    }
+    if let Ok(zones) = cloud.subnet_zones(&region, &["subnet-1".to_owned()]).await {
+        used += zones.len();
+        assert!(zones.contains_key("subnet-1") && zones.values().all(|zone| !zone.as_str().is_empty()), "{zones:?}");
+    }
+    let question = ScoreQuestion { types: vec!["g6.xlarge".into()], instances: 1, regions: vec![region.clone()], by_zone: true };
+    if let Ok(scores) = cloud.placement_scores(&region, &question).await {
+        used += scores.len();
+        assert!(scores.iter().all(|one| (1..=10).contains(&one.score) && !one.region.as_str().is_empty()), "{scores:?}");
+    }
+    if let Ok(offered) = cloud.offerings(&region).await {
+        used += offered.len();
+        assert!(offered.iter().all(|(name, zone)| !name.as_str().is_empty() && !zone.as_str().is_empty()), "{offered:?}");
+    }
+    if let Ok(id) = cloud.launch(&Launch { reservation: Some("cr-1".into()), ..launch() }).await {
+        used += 1;
+        assert!(!id.as_str().is_empty(), "a machine without a name, of {}", answers["RunInstances"]);
+    }
+    if let Ok(messages) = cloud.receive_notices(&region, &format!("{url}/queue")).await {
+        used += messages.len();
+    }
+    used
+}
+
+/// As [`whatever_aws_answers_is_read_or_an_error`], of quotas, parameters, images, reservations, status, subnets, scores, offerings and the queue: no quota is a
+/// negative one or no number, nothing that is found is without a name.
+#[test]
+fn whatever_aws_says_of_quotas_images_reservations_and_status_is_read_or_an_error() {
+    use proptest::prelude::*;
+    let answers: Arc<Mutex<Answers>> = Arc::default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let said = answers.clone();
+    let hurried = Timeouts {
+        attempt: Duration::from_millis(100),
+        operation: Duration::from_millis(150),
+        receive_wait: Duration::ZERO,
+        receive_slack: Duration::from_millis(150),
+        ..Timeouts::default()
+    };
+    let (server, patient, cloud) = runtime.block_on(async {
+        let server = Server::start(move |_, call| {
+            let body = said.lock().unwrap().get(call.action.as_str()).cloned().unwrap_or_default();
+            async move { (StatusCode::OK, body) }
+        })
+        .await;
+        let (patient, hurried) = (server.cloud().await, cloud_at(&server.url, hurried).await);
+        (server, patient, hurried)
+    });
+    let whole: Answers = [
+        ("DescribeAvailabilityZones", ZONES),
+        ("GetServiceQuota", QUOTA),
+        ("GetParameter", PARAMETER),
+        ("DescribeImages", IMAGES),
+        ("DescribeCapacityReservations", RESERVATIONS),
+        ("DescribeInstanceStatus", STATUS),
+        ("DescribeSubnets", SUBNETS),
+        ("GetSpotPlacementScores", SCORES),
+        ("DescribeInstanceTypeOfferings", OFFERED),
+        ("RunInstances", RUN),
+        ("ReceiveMessage", MESSAGES),
+    ]
+    .map(|(action, text)| (action, text.to_owned()))
+    .into();
+    *answers.lock().unwrap() = whole.clone();
+    assert_eq!(runtime.block_on(ask_the_rest(&patient, &server.url, &whole)), 10, "all of it is read as AWS says it");
+    let numbers =
+        prop::sample::select(vec!["-1.0", "1e308", "-1e308", "9223372036854775807", "null", "\"NaN\"", "\"Infinity\"", "0.5", "\"\""]);
+    let any = (
+        prop::collection::vec(0..whole.len(), 1..4),
+        whole.values().map(|text| mutation::text(&[text.as_str()])).collect::<Vec<_>>(),
+        prop_oneof![1 => Just("192.0"), 1 => numbers],
+    );
+    let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |((which, changed, vcpus) in any)| {
+        let mut now = whole.clone();
+        for n in which {
+            let action = *whole.keys().nth(n).unwrap();
+            now.insert(action, changed[n].clone());
+        }
+        now.entry("GetServiceQuota").and_modify(|quota| *quota = quota.replace("192.0", vcpus));
+        *answers.lock().unwrap() = now.clone();
+        runtime.block_on(ask_the_rest(&cloud, &server.url, &now));
     });
 }

@@ -161,7 +161,7 @@ impl Account {
     async fn cloud(&self) -> AwsCloud {
         let mut settings = AwsSettings::new("lab", Arc::new(WallClock));
         settings.endpoint_url = Some(format!("http://{}", self.0));
-        settings.credentials = Some(Credentials::new("AKIDLOWTIDE", "secret", None, None, "test"));
+        settings.credentials = Some(Credentials::new("AKIDLOWTIDE", "key-of-a-test-61d0", None, None, "test"));
         AwsCloud::new(settings).await
     }
 }
@@ -379,7 +379,11 @@ async fn the_offers_command_asks_aws_and_leaves_out_what_it_cannot_read() {
     let command = std::process::Command::new(env!("CARGO_BIN_EXE_lowtide"))
         .args(asked)
         .env("AWS_ENDPOINT_URL", address)
-        .envs([("AWS_ACCESS_KEY_ID", "AKIDLOWTIDE"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_EC2_METADATA_DISABLED", "true")])
+        .envs([
+            ("AWS_ACCESS_KEY_ID", "AKIDLOWTIDE"),
+            ("AWS_SECRET_ACCESS_KEY", "key-of-a-test-61d0"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ])
         .output();
     let output = command.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

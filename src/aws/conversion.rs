@@ -31,6 +31,11 @@ pub fn needed<T>(value: Option<T>, call: &str, field: &str) -> Result<T, CloudEr
     value.ok_or_else(|| CloudError::Unknown { message: format!("{call} answered without {field}") })
 }
 
+/// A name, if it is one: an answer may hold an empty one, which names nothing.
+pub fn named(name: Option<&str>) -> Option<&str> {
+    name.filter(|name| !name.is_empty())
+}
+
 /// `tag:KEY = VALUE` and the like.
 pub fn filter(name: impl Into<String>, values: impl IntoIterator<Item = String>) -> Filter {
     Filter::builder().name(name).set_values(Some(values.into_iter().collect())).build()

@@ -24,7 +24,7 @@ use crate::core::units::ids::{InstanceId, Region, ReservationId};
 use crate::ports::CloudError;
 
 use super::AwsCloud;
-use super::conversion::{needed, tag_map, tag_specification};
+use super::conversion::{named, needed, tag_map, tag_specification};
 use super::errors::{classify_in_fleet, from_sdk};
 
 /// The tag of a launch template that holds its node class.
@@ -148,7 +148,7 @@ impl AwsCloud {
             ask = ask.tag_specifications(tag_specification(kind, &launch.tags));
         }
         let answer = ask.send().await.map_err(|error| from_sdk("RunInstances", region, error))?;
-        let id = answer.instances().first().and_then(|instance| instance.instance_id());
+        let id = answer.instances().first().and_then(|instance| named(instance.instance_id()));
         needed(id, "RunInstances", "an instance").map(InstanceId::from)
     }
 

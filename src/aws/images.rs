@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::types::{ArchitectureValues, Image};
 
 use super::AwsCloud;
-use super::conversion::{filter, needed};
+use super::conversion::{filter, named, needed};
 use super::errors::from_sdk;
 use crate::core::fleet::{FoundImage, ImageBy, ImageSource};
 use crate::core::market::catalog::Architecture;
@@ -41,7 +41,7 @@ impl AwsCloud {
             if is != wanted.as_str() {
                 return Err(not_found(format!("image {source} is of {is}, not of {}", wanted.as_str())));
             }
-            let id = needed(image.image_id(), "DescribeImages", "ImageId")?.to_owned();
+            let id = needed(named(image.image_id()), "DescribeImages", "ImageId")?.to_owned();
             let name = image.name().unwrap_or_default().to_owned();
             found.insert(source.architecture, FoundImage { id, name, source: source.to_string() });
         }
@@ -56,7 +56,7 @@ impl AwsCloud {
             }
             other => other,
         })?;
-        needed(answer.parameter().and_then(|it| it.value()), "GetParameter", "a value").map(str::to_owned)
+        needed(answer.parameter().and_then(|it| named(it.value())), "GetParameter", "a value").map(str::to_owned)
     }
 
     async fn image_by_id(&self, region: &Region, id: &str) -> Result<Image, CloudError> {

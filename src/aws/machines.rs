@@ -9,6 +9,7 @@ use crate::core::units::Mebibytes;
 use crate::core::units::ids::{GpuModel, InstanceType, Region, ZoneId};
 use crate::ports::CloudError;
 
+use super::conversion::named;
 use super::errors::from_sdk;
 use super::{AwsCloud, all_pages};
 
@@ -47,8 +48,10 @@ impl AwsCloud {
             }
         })
         .await?;
-        let mut offerings: Vec<(InstanceType, ZoneId)> =
-            rows.iter().filter_map(|row| Some((row.instance_type()?.as_str().into(), row.location()?.into()))).collect();
+        let mut offerings: Vec<(InstanceType, ZoneId)> = rows
+            .iter()
+            .filter_map(|row| Some((named(row.instance_type().map(|it| it.as_str()))?.into(), named(row.location())?.into())))
+            .collect();
         offerings.sort();
         offerings.dedup();
         Ok(offerings)

@@ -7,6 +7,7 @@ use crate::core::market::scores::{PlacementScore, ScoreQuestion};
 use crate::core::units::ids::{Region, ZoneId};
 use crate::ports::CloudError;
 
+use super::conversion::named;
 use super::errors::from_sdk;
 use super::{AwsCloud, all_pages};
 
@@ -36,7 +37,7 @@ impl AwsCloud {
         })
         .await?;
         let read = |row: &aws_sdk_ec2::types::SpotPlacementScore| {
-            let (region, zone) = (row.region()?.into(), row.availability_zone_id().map(ZoneId::from));
+            let (region, zone) = (named(row.region())?.into(), named(row.availability_zone_id()).map(ZoneId::from));
             Some(PlacementScore { region, zone, score: u8::try_from(row.score()?).ok().filter(|s| (1..=10).contains(s))? })
         };
         let mut scores: Vec<PlacementScore> = rows.iter().filter_map(read).collect();

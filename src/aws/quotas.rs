@@ -24,6 +24,9 @@ const CODES: [(QuotaFamily, CapacityType, &str); 4] = [
     (QuotaFamily::P, CapacityType::OnDemand, "L-417A185B"),
 ];
 
+/// More than a region has: a number beyond it is none, and would be the limit of nothing.
+const MOST_VCPUS: f64 = 1e9;
+
 impl AwsCloud {
     /// The vCPU quotas of a region for GPU families, spot and on-demand. A quota that was never changed is at AWS's default.
     ///
@@ -32,7 +35,8 @@ impl AwsCloud {
         let mut quotas = Vec::with_capacity(CODES.len());
         for (family, capacity_type, code) in CODES {
             let quota = self.service_quota(region, code).await?;
-            let value = needed(quota.and_then(|quota| quota.value()), "GetServiceQuota", code)?;
+            let value = quota.and_then(|quota| quota.value()).filter(|value| (0.0..=MOST_VCPUS).contains(value));
+            let value = needed(value, "GetServiceQuota", &format!("a number of vCPUs for {code}"))?;
             quotas.push(VcpuQuota { family, capacity_type, vcpus: value as i64 });
         }
         Ok(quotas)

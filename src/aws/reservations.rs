@@ -8,7 +8,7 @@ use crate::core::market::reservation::CapacityReservation;
 use crate::core::units::ids::{Region, ReservationId};
 use crate::ports::CloudError;
 
-use super::conversion::{filter, timestamp};
+use super::conversion::{filter, named, timestamp};
 use super::errors::from_sdk;
 use super::{AwsCloud, all_pages};
 
@@ -46,10 +46,10 @@ impl AwsCloud {
         let zone = self.zone_id(region, row.availability_zone_id(), row.availability_zone()).await?;
         let read = || {
             Some(CapacityReservation {
-                id: row.capacity_reservation_id()?.into(),
-                instance_type: row.instance_type()?.into(),
+                id: named(row.capacity_reservation_id())?.into(),
+                instance_type: named(row.instance_type())?.into(),
                 zone,
-                available: i64::from(row.available_instance_count()?),
+                available: row.available_instance_count().map(i64::from).filter(|count| *count >= 0)?,
                 active: row.state()? == &CapacityReservationState::Active,
                 ends_at: row.end_date().and_then(timestamp),
             })

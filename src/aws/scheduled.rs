@@ -32,7 +32,9 @@ impl AwsCloud {
         })
         .await?;
         let first = |events: Vec<InstanceStatusEvent>| events.iter().filter_map(read).min_by_key(|event| event.not_before);
-        let of_row = |row: aws_sdk_ec2::types::InstanceStatus| Some((row.instance_id?.into(), first(row.events.unwrap_or_default())?));
+        let of_row = |row: aws_sdk_ec2::types::InstanceStatus| {
+            Some((row.instance_id.filter(|id| !id.is_empty())?.into(), first(row.events.unwrap_or_default())?))
+        };
         Ok(rows.into_iter().filter_map(of_row).collect())
     }
 }

@@ -8,6 +8,7 @@ use crate::core::units::ids::{Region, ZoneId};
 use crate::ports::CloudError;
 
 use super::AwsCloud;
+use super::conversion::named;
 use super::errors::from_sdk;
 
 impl AwsCloud {
@@ -17,7 +18,9 @@ impl AwsCloud {
         let zones = clients.zones.get_or_try_init(|| async {
             let answer = clients.ec2.describe_availability_zones().all_availability_zones(true).send().await;
             let answer = answer.map_err(|error| from_sdk("DescribeAvailabilityZones", region, error))?;
-            let named = |zone: &aws_sdk_ec2::types::AvailabilityZone| Some((zone.zone_name()?.to_owned(), ZoneId::from(zone.zone_id()?)));
+            let named = |zone: &aws_sdk_ec2::types::AvailabilityZone| {
+                Some((named(zone.zone_name())?.to_owned(), ZoneId::from(named(zone.zone_id())?)))
+            };
             Ok(answer.availability_zones().iter().filter_map(named).collect())
         });
         zones.await.cloned()

@@ -84,6 +84,11 @@ pub struct Loaded {
     pub notes: Vec<String>,
 }
 
+/// The longest tick in seconds: a day.
+const LONGEST_GAP: i64 = 86_400;
+/// The most ticks of a zone: a year of seconds has 32 million. A zone that is recorded by the day is repeated by the second beside one that is.
+const MOST_TICKS: i128 = 50_000_000;
+
 #[derive(Deserialize)]
 struct PriceInfo {
     price: Option<f64>,
@@ -193,8 +198,8 @@ fn read_json(file: &Path, polarity: Polarity) -> Result<Option<Raw>, LoadError> 
         serde_json::from_str(&text).map_err(|e| bad(file, format!("expected {{\"metadata\":{{...}},\"data\":[...]}}: {e}")))?;
     let meta = zone.metadata.unwrap_or_default();
     let gap = meta.gap_seconds.unwrap_or(0.0);
-    if !(1.0..=86_400.0).contains(&gap) {
-        return Err(bad(file, format!("metadata.gap_seconds must be 1 to 86400, not {gap}")));
+    if !(1.0..=LONGEST_GAP as f64).contains(&gap) {
+        return Err(bad(file, format!("metadata.gap_seconds must be 1 to {LONGEST_GAP}, not {gap}")));
     }
     let info = meta.price_info.as_ref();
     let constant = info.and_then(|i| i.price).map(|p| vec![p; zone.data.len()]);
@@ -239,6 +244,9 @@ fn read_csv(file: &Path, polarity: Polarity) -> Result<Option<Raw>, LoadError> {
     let gap = gaps.get(gaps.len() / 2).copied().unwrap_or(0);
     if gap <= 0 {
         return Err(bad(file, "the dates must rise, one row per tick, at least two rows"));
+    }
+    if gap > LONGEST_GAP {
+        return Err(bad(file, format!("most rows are {gap} seconds apart; expected at most {LONGEST_GAP}")));
     }
     let zone = name_of(file);
     let region = region_of(without_suffix(&zone));
@@ -411,7 +419,11 @@ fn finish(
     let last = spot.last().copied().unwrap_or(on_demand);
     let at = |i: usize| spot.get(i).copied().unwrap_or(last);
     // A zone recorded in longer ticks repeats each of them: what was seen last still holds.
-    let stretched = (ticks as i64 * raw.gap.0 / tick.0) as usize;
+    let stretched = ticks as i128 * i128::from(raw.gap.0) / i128::from(tick.0);
+    if stretched > MOST_TICKS {
+        return Err(missing(&format!("{ticks} ticks of {} are {stretched} of {tick}; expected at most {MOST_TICKS}", raw.gap)));
+    }
+    let stretched = stretched as usize;
     let source = |i: usize| ((i as i64 * tick.0 / raw.gap.0) as usize).min(ticks.saturating_sub(1));
     if raw.gap != tick {
         notes.push(format!("{name}: recorded every {}, used every {tick}", raw.gap));
@@ -434,5 +446,58 @@ mod tests {
         assert_eq!([above(Path::new("traces")), above(Path::new("a/traces"))], [Path::new("."), Path::new("a")]);
         // Looking for price lists beside it must not fail.
         assert!(price_lists(Path::new("src")).is_ok_and(|lists| lists.is_empty()));
+    }
+
+    /// What is read of a folder with these two files.
+    fn loaded(json: &str, csv: &str) -> Result<Loaded, LoadError> {
+        static FOLDERS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = FOLDERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let above = std::env::temp_dir().join(format!("lowtide-traces-{}-{number}", std::process::id()));
+        let folder = above.join("set");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("us-east-1a.json"), json).unwrap();
+        fs::write(folder.join("us-west-2b_v100_1.csv"), csv).unwrap();
+        let options = LoadOptions { on_demand: Some(MicroUsdPerHour(3_060_000)), longest: true, ..LoadOptions::default() };
+        let found = load(&folder, &options);
+        fs::remove_dir_all(&above).unwrap();
+        found
+    }
+
+    const JSON: &str = r#"{"metadata": {"zone": "us-east-1a", "region": "us-east-1", "gap_seconds": 300, "on_demand_price": 3.06},
+        "data": [1, 0, 4, 2], "prices": [0.9, 0.91, 0.95, 1.2]}"#;
+    const CSV: &str = "date,availability,price\n2023-02-15 22:00:00,1,0.9\n2023-02-15 22:10:00,0,0.92\n2023-02-15 22:20:00,3,1.1\n";
+
+    #[test]
+    fn a_recording_that_would_be_repeated_without_end_is_refused() {
+        let second = JSON.replace("300", "1");
+        let years = CSV.replacen("2023", "0001", 1).replacen("2023-02-15 22:20", "9999-02-15 22:20", 1);
+        let fault = loaded(&second, &years).unwrap_err().to_string();
+        assert!(fault.contains("seconds apart; expected at most 86400"), "{fault}");
+        let long: String =
+            (0..600).map(|n| format!("{}-{:02}-{:02} 00:00:00,1,0.9\n", 2000 + n / 336, n / 28 % 12 + 1, n % 28 + 1)).collect();
+        let fault = loaded(&second, &format!("date,availability,price\n{long}")).unwrap_err().to_string();
+        assert!(fault.contains("600 ticks of 1d00h are 51840000 of 1.0s; expected at most 50000000"), "{fault}");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_recorded_market_holds_is_zones_with_prices_or_refused_with_a_sentence(
+            json in proptest::prop_oneof![
+                crate::mutation::text(&[JSON]),
+                proptest::strategy::Strategy::prop_map(crate::mutation::json(vec![serde_json::from_str(JSON).unwrap()]), |json| json.to_string())
+            ],
+            csv in crate::mutation::csv(&[CSV]),
+        ) {
+            match loaded(&json, &csv) {
+                Ok(found) => {
+                    let zones = &found.market.zones;
+                    assert!(!zones.is_empty() && zones.iter().all(|zone| zone.spot.len() == zone.capacity.len()));
+                    assert!(zones.iter().flat_map(|zone| &zone.spot).all(|price| (0..=1_000_000_000_000_000).contains(&price.0)));
+                }
+                Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
+            }
+        }
     }
 }

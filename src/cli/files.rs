@@ -141,3 +141,25 @@ pub(super) fn without_nulls(value: serde_json::Value) -> serde_json::Value {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFERS: &str = "region,zone,instance_type,capacity_type,price_per_hour\nus-east-1,use1-az4,g6.xlarge,spot,0.3020\n\
+        us-east-1,use1-az4,g6.xlarge,on-demand,0.8048\nus-west-2,usw2-az1,p5.48xlarge,reserved,0\n";
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_file_of_offers_holds_is_a_market_or_refused_with_a_sentence(text in crate::mutation::csv(&[OFFERS])) {
+            match crate::mutation::read_file(&text, |path| market_file(path, Timestamp(0))) {
+                Ok(market) => for (capacity, offer) in &market.offers {
+                    assert!((MicroUsdPerHour(0)..=HIGHEST_PRICE).contains(&offer.price_per_hour) && *capacity == offer.capacity, "{offer:?}");
+                },
+                Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
+            }
+        }
+    }
+}

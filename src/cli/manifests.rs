@@ -145,7 +145,7 @@ fn templates(kind: &str, object: &Value) -> Result<Option<Vec<Template>>, String
         // Knative's, which starts with one pod unless the template says more; Kubernetes' own Service runs none.
         "Service" if object.pointer("/spec/template").is_some() => {
             let least = object.pointer("/spec/template/metadata/annotations/autoscaling.knative.dev~1min-scale");
-            let least = least.and_then(Value::as_str).and_then(|text| text.parse().ok()).unwrap_or(1);
+            let least = least.and_then(Value::as_str).and_then(|text| text.parse().ok()).filter(|least| *least >= 0).unwrap_or(1);
             one(least, at("/spec/template"))
         }
         "Notebook" => one(1, at("/spec/template")),
@@ -323,5 +323,77 @@ impl Filled {
             }
         }
         pod
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Manifests of public bug reports, one document each.
+    fn cases() -> Vec<Value> {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/pods"));
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let mut found: Vec<Value> =
+            files.iter().filter(|file| file.extension().is_some_and(|e| e == "yaml")).flat_map(|file| documents(file).unwrap()).collect();
+        let template = json!({ "spec": { "containers": [{ "name": "m", "resources": { "limits": { "nvidia.com/gpu": 1 } } }] } });
+        for (kind, spec) in [
+            (
+                "Service",
+                json!({ "template": { "metadata": { "annotations": { "autoscaling.knative.dev/min-scale": "2" } }, "spec": template["spec"] } }),
+            ),
+            (
+                "JobSet",
+                json!({ "replicatedJobs": [{ "name": "w", "replicas": 2, "template": { "spec": { "parallelism": 3, "template": template } } }] }),
+            ),
+            ("LeaderWorkerSet", json!({ "replicas": 2, "leaderWorkerTemplate": { "size": 4, "workerTemplate": template } })),
+            (
+                "RayCluster",
+                json!({ "headGroupSpec": { "template": template }, "workerGroupSpecs": [{ "replicas": 2, "numOfHosts": 2, "template": template }] }),
+            ),
+            ("PyTorchJob", json!({ "pytorchReplicaSpecs": { "Worker": { "replicas": 3, "template": template } } })),
+            ("InferenceService", json!({ "predictor": { "minReplicas": 2, "model": template["spec"]["containers"][0] } })),
+        ] {
+            found.push(json!({ "kind": kind, "metadata": { "name": "x" }, "spec": spec }));
+        }
+        found
+    }
+
+    #[test]
+    fn a_file_that_means_more_than_it_says_is_refused() {
+        let laughs: String = (1..40).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "))).collect();
+        let deep = format!("kind: Pod\nspec: {}1{}\n", "[".repeat(50_000), "]".repeat(50_000));
+        for text in [format!("a0: &a0 lol\n{laughs}"), deep] {
+            let fault = crate::mutation::read_file(&text, |path| read(path).unwrap_err().to_string());
+            assert!(fault.len() > 20 && fault.len() < 5_000, "{fault}");
+        }
+        let negative = json!({ "kind": "Service", "metadata": { "name": "x" }, "spec": { "template": {
+            "metadata": { "annotations": { "autoscaling.knative.dev/min-scale": "-9223372036854775808" } }, "spec": { "containers": [] } } } });
+        let found = crate::mutation::read_file(negative.to_string(), |path| read(path).unwrap());
+        assert_eq!(found.workloads[0].replicas, 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(crate::mutation::CASES / 2))]
+
+        #[test]
+        fn whatever_a_manifest_holds_is_workloads_of_some_pods_or_refused_with_a_sentence(
+            text in prop_oneof![
+                3 => prop::collection::vec(crate::mutation::json(cases()), 1..4).prop_map(|documents| {
+                    documents.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")
+                }),
+                1 => crate::mutation::text(&[include_str!("../../tests/cases/pods/k01-kinds.yaml")]),
+            ]
+        ) {
+            match crate::mutation::read_file(&text, read) {
+                Ok(found) => {
+                    assert!(!found.workloads.is_empty());
+                    assert!(found.workloads.iter().all(|workload| (0..=MOST_PODS).contains(&workload.replicas)), "{:?}", found.workloads);
+                }
+                Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
+            }
+        }
     }
 }

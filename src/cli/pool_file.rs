@@ -148,4 +148,34 @@ mod tests {
             assert!(fault(spec.clone()).is_some_and(|f| f.starts_with(said)), "{spec}: {:?}", fault(spec.clone()));
         }
     }
+
+    /// A pool with all that a pool may say.
+    fn whole() -> Value {
+        json!({ "kind": "GpuNodePool", "metadata": { "name": "p" }, "spec": {
+            "namespaceSelector": { "matchLabels": { "team": "ml" } }, "nodeClasses": ["c"], "homeRegion": "us-east-1", "regions": ["us-*"],
+            "monthlyBudgetUsd": "3000", "maxPricePerGpuHour": "2.5", "limits": { "nodes": 2, "gpus": 16, "launchesPerMinute": 4 },
+            "capacityTypes": ["spot"], "gpuModels": ["l4"], "instanceTypes": ["g6.*"], "fallback": { "onDemand": false }, "maxPoolSharePercent": 50,
+            "spread": { "mostExtraPercent": 10 }, "coolDown": { "baseSeconds": 60, "maxSeconds": 3600 }, "quietHours": "22:00-06:00 +02:00",
+            "disruption": { "budgets": [{ "nodes": "10%", "schedule": "0 9 * * mon-fri", "duration": "8h", "timeZone": "Europe/Berlin" }] },
+            "return": { "minDwellSeconds": 600, "minSavingPercent": 10 }, "standby": { "maxSlots": 4 }, "expireAfterSeconds": 86400 } })
+    }
+
+    // Fewer cases than elsewhere: each reads the whole definition.
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES / 8))]
+
+        #[test]
+        fn whatever_a_file_of_a_pool_holds_is_a_policy_or_refused_with_a_sentence(pool in crate::mutation::json(vec![whole()])) {
+            let market = crate::core::market::Market::default();
+            let read = |pool: &Value| crate::mutation::read_file(pool.to_string(), |path| super::pool(Some(path), &market));
+            assert_eq!(read(&whole()).unwrap().max_share_per_mille, Some(500));
+            match read(&pool) {
+                Ok(found) => {
+                    assert!(found.max_share_per_mille.is_none_or(|share| (10..=1_000).contains(&share)), "{pool}");
+                    assert!((0..=1_000).contains(&found.spread_most_extra_per_mille), "{pool}");
+                }
+                Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
+            }
+        }
+    }
 }

@@ -111,7 +111,7 @@ impl PrivatePostgres {
             check_reachable(&dir)?;
             std::os::unix::fs::chown(&dir, Some(uid), Some(gid)).map_err(io(format!("give {} to postgres", dir.display())))?;
         }
-        let password = random_hex(16)?;
+        let password = format!("{}{}", password_of("postgres"), random_hex(16)?);
         let settings = FOR_TESTS.map(String::from).to_vec();
         let server = PrivatePostgres { programs, user, dir, remove_dir, port: 0, password, settings, server: None };
         let password_file = server.dir.join("password");
@@ -193,7 +193,12 @@ impl PrivatePostgres {
         self.url_as("postgres", &self.password, database)
     }
 
-    /// Where `user` reaches `database`.
+    /// Where `user`, whose password is [`password_of`] it, reaches `database`.
+    pub fn url_for(&self, user: &str, database: &str) -> String {
+        self.url_as(user, &password_of(user), database)
+    }
+
+    /// Where `user` reaches `database` by this password.
     pub fn url_as(&self, user: &str, password: &str, database: &str) -> String {
         format!("postgres://{user}:{password}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
@@ -294,6 +299,11 @@ fn check_reachable(dir: &Path) -> Result<(), PostgresFault> {
 fn free_port() -> Result<u16, PostgresFault> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(io("find a free port".into()))?;
     Ok(listener.local_addr().map_err(io("read the free port".into()))?.port())
+}
+
+/// The password of a user of the lab or of a test: a word by which `make test` would know it in anything that was said.
+pub fn password_of(user: &str) -> String {
+    format!("pw-of-{user}-1ab5")
 }
 
 fn random_hex(bytes: usize) -> Result<String, PostgresFault> {

@@ -186,7 +186,15 @@ pub fn run(command: &mut Command) -> Result<String, LabError> {
 
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words.map(|word| without_password(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+}
+
+/// A word of a command as faults say it: an address without who asks and the password.
+fn without_password(word: &str) -> String {
+    match (word.find("://"), word.rfind('@')) {
+        (Some(scheme), Some(host)) if host > scheme => format!("{}://{}", &word[..scheme], &word[host + 1..]),
+        _ => word.to_owned(),
+    }
 }
 
 /// A binary of this build: beside the running one, or one folder up from it when that is a test.
@@ -217,6 +225,14 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let spec = ProcessSpec::new(name, "sh", &folder).args(["-c", script]);
         (folder, spec)
+    }
+
+    #[test]
+    fn a_command_that_fails_is_named_without_the_password_in_its_address() {
+        let mut command = Command::new("sh");
+        let fault = run(command.args(["-c", "exit 3", "postgres://finance:pw-of-finance-1ab5@127.0.0.1:5/postgres", "a@b"])).unwrap_err();
+        let said = format!("{fault} {fault:?}");
+        assert!(said.contains("sh -c exit 3 postgres://127.0.0.1:5/postgres a@b") && !said.contains("pw-of"), "{said}");
     }
 
     #[test]

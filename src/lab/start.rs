@@ -17,7 +17,7 @@ use super::helm::Helm;
 use super::joiner::{self, JoinerOptions};
 use super::nodes::hypervisor::Hypervisor;
 use super::nodes::site::{self, RealMachines};
-use super::postgres::PrivatePostgres;
+use super::postgres::{PrivatePostgres, password_of};
 use super::process::{Process, ProcessSpec, free_port, run, sibling_binary};
 use super::progress::{Wait, say};
 use super::sim_client;
@@ -174,7 +174,7 @@ impl Lab {
         let wait = Wait::begin("ledger schema");
         self.lowtide(&["ledger", "migrate"])?;
         for (user, role) in [(OPERATOR_USER, "lowtide_writer"), (FINANCE_USER, "lowtide_reader")] {
-            self.postgres.psql("postgres", &format!("CREATE ROLE {user} LOGIN PASSWORD '{user}' IN ROLE {role}"))?;
+            self.postgres.psql("postgres", &format!("CREATE ROLE {user} LOGIN PASSWORD '{}' IN ROLE {role}", password_of(user)))?;
         }
         wait.done("owner migrates, the operator only inserts, finance only reads");
         Ok(())
@@ -187,7 +187,7 @@ impl Lab {
 
     /// The ledger, for finance's read-only user.
     pub fn finance_url(&self) -> String {
-        self.postgres.url_as(FINANCE_USER, FINANCE_USER, "postgres")
+        self.postgres.url_for(FINANCE_USER, "postgres")
     }
 
     /// Leaves logs and data on disk at the end.
@@ -215,7 +215,7 @@ impl Lab {
         spec.environment = self.aws_environment();
         spec.environment.extend([
             ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
-            ("LOWTIDE_DATABASE_URL".to_owned(), self.postgres.url_as(OPERATOR_USER, OPERATOR_USER, "postgres")),
+            ("LOWTIDE_DATABASE_URL".to_owned(), self.postgres.url_for(OPERATOR_USER, "postgres")),
             ("LOWTIDE_LISTEN".to_owned(), format!("127.0.0.1:{}", self.operator_port)),
             ("LOWTIDE_NAMESPACE".to_owned(), OPERATOR_NAMESPACE.to_owned()),
             ("LOWTIDE_CLUSTER".to_owned(), CLUSTER.to_owned()),
@@ -247,7 +247,7 @@ impl Lab {
         let pairs = [
             ("AWS_ENDPOINT_URL", self.ec2_url.as_str()),
             ("AWS_ACCESS_KEY_ID", "lab"),
-            ("AWS_SECRET_ACCESS_KEY", "lab"),
+            ("AWS_SECRET_ACCESS_KEY", "key-of-the-lab-3c8e"),
             // Without it the SDK's default chain asks 169.254.169.254.
             ("AWS_EC2_METADATA_DISABLED", "true"),
         ];

@@ -43,11 +43,11 @@ mod tests {
 
     #[test]
     fn a_certificate_is_verified_unless_the_url_says_otherwise() {
-        assert_eq!(mode("postgres://lowtide:pw@db.example/lowtide"), "VerifyFull");
-        assert_eq!(mode("postgres://lowtide:pw@10.0.0.9:5432/lowtide?application_name=x"), "VerifyFull");
-        assert_eq!(mode("postgres://lowtide:pw@db.example/lowtide?sslmode=require"), "Require");
-        assert_eq!(mode("postgres://lowtide:pw@127.0.0.1:5432/lowtide"), "Prefer", "nobody is on the way");
-        assert_eq!(mode("postgres://lowtide:pw@[::1]/lowtide"), "Prefer");
+        assert_eq!(mode("postgres://lowtide:tiger-lily@db.example/lowtide"), "VerifyFull");
+        assert_eq!(mode("postgres://lowtide:tiger-lily@10.0.0.9:5432/lowtide?application_name=x"), "VerifyFull");
+        assert_eq!(mode("postgres://lowtide:tiger-lily@db.example/lowtide?sslmode=require"), "Require");
+        assert_eq!(mode("postgres://lowtide:tiger-lily@127.0.0.1:5432/lowtide"), "Prefer", "nobody is on the way");
+        assert_eq!(mode("postgres://lowtide:tiger-lily@[::1]/lowtide"), "Prefer");
     }
 
     #[test]

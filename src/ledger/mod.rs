@@ -12,6 +12,7 @@ pub mod focus;
 pub mod gpu_use;
 pub mod import;
 pub mod migrate;
+mod parquet_rows;
 pub mod plans;
 pub mod poster;
 pub mod prometheus;

@@ -15,6 +15,8 @@ use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::record::Field;
 use parquet::schema::parser::parse_message_type;
 
+use super::parquet_rows::{rows, step};
+
 /// Decimals of amounts in Parquet: a price and a quantity of ten decimals each have an exact product.
 const SCALE: usize = 20;
 /// Rows that are held at once, and make a row group.
@@ -253,10 +255,10 @@ pub fn read_table<E: From<TableFileFault>>(
         }
         Format::Parquet => {
             let file = File::open(path).map_err(|cause| fault(cause.to_string()))?;
-            let reader = SerializedFileReader::new(file).map_err(|cause| fault(cause.to_string()))?;
+            let reader = step(|| SerializedFileReader::new(file)).map_err(|cause| fault(cause.to_string()))?;
             let schema = reader.metadata().file_metadata().schema_descr();
             let names: Vec<String> = (0..schema.num_columns()).map(|n| schema.column(n).name().to_owned()).collect();
-            for (number, row) in (1..).zip(reader.get_row_iter(None).map_err(|cause| fault(cause.to_string()))?) {
+            for (number, row) in (1..).zip(rows(step(|| reader.get_row_iter(None)).map_err(|cause| fault(cause.to_string()))?)) {
                 let row = row.map_err(|cause| fault(cause.to_string()))?;
                 let values: Vec<Option<String>> = row.get_column_iter().map(|(_, field)| text_of(field)).collect();
                 each(&names, number, &values)?;
@@ -326,5 +328,43 @@ mod tests {
         let fault = writer.finish().unwrap_err().to_string();
         std::fs::remove_file(&path).unwrap();
         assert!(fault.contains("column usd holds \"1e3\""), "{fault}");
+    }
+
+    /// A file of one row of each kind of column, in both formats.
+    fn written() -> Vec<Vec<u8>> {
+        let row = ["a, \"b\"\nc", "-0.00000000000000000001", "2026-07-20T07:13:47.123456Z"];
+        [Format::Csv, Format::Parquet]
+            .map(|format| {
+                let path = std::env::temp_dir().join(format!("lowtide-written-{}.{}", std::process::id(), format.extension()));
+                let _ = std::fs::remove_file(&path);
+                let columns = vec![column("name", Kind::Text), column("usd", Kind::Decimal), column("at", Kind::Time)];
+                let mut writer = TableWriter::create(&path, columns, format).unwrap();
+                writer.add(row.iter().map(|value| Some((*value).to_owned())).collect()).unwrap();
+                writer.add(vec![None, None, None]).unwrap();
+                writer.finish().unwrap();
+                let bytes = std::fs::read(&path).unwrap();
+                std::fs::remove_file(&path).unwrap();
+                bytes
+            })
+            .to_vec()
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4 * crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_became_of_an_archived_table_is_read_row_by_row_or_a_fault(bytes in crate::mutation::bytes(written())) {
+            let mut rows = 0;
+            let read = crate::mutation::read_file(&bytes, |path| {
+                read_table::<TableFileFault>(path, |names, number, values| {
+                    rows += 1;
+                    assert!(number == rows && names.len() == values.len());
+                    Ok(())
+                })
+            });
+            if let Err(fault) = read {
+                assert!(fault.to_string().len() > 20, "{fault}");
+            }
+        }
     }
 }

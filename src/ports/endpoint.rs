@@ -70,8 +70,8 @@ mod tests {
         {
             assert!(check("AWS_ENDPOINT_URL", bad).is_err(), "{bad}");
         }
-        let said = check("AWS_ENDPOINT_URL", "http://user:secret@ec2.example/path").unwrap_err().to_string();
-        assert!(said.contains("http://ec2.example") && !said.contains("secret"), "{said}");
+        let said = check("AWS_ENDPOINT_URL", "http://user:pw-of-an-endpoint-e17c@ec2.example/path").unwrap_err().to_string();
+        assert!(said.contains("http://ec2.example") && !said.contains("pw-of"), "{said}");
         let said = check("AWS_ENDPOINT_URL", "http://user:tiger/lily@ec2.example/path").unwrap_err().to_string();
         assert!(said.contains("http://ec2.example\"") && !said.contains("tiger"), "{said}");
     }

@@ -42,7 +42,7 @@ pub async fn every_page_shows_what_is_there_and_every_figure_has_its_statement(s
     asked.extend(statements_of(&stage.page(&stage.finance, "/moves").await.body));
     assert!(asked.len() >= 14, "{asked:?}");
     // Each is what psql takes, with the rights of finance.
-    let url = stage.postgres.url_as("finance", "finance", "postgres");
+    let url = stage.postgres.url_for("finance", "postgres");
     for link in asked {
         let page = stage.page(&stage.finance, &link).await;
         assert_eq!(page.status, 200, "{link}");

@@ -68,7 +68,7 @@ impl Stage {
         let admin = client(&std::fs::read_to_string(plane.admin_kubeconfig()).unwrap()).await;
         world(&admin, machines).await;
         let own = client(&plane.api().kubeconfig("console", &token("lowtide-system", "lowtide-console"))).await;
-        let url = postgres.url_as("finance", "finance", "postgres");
+        let url = postgres.url_for("finance", "postgres");
         let console = open(&own, Some(&url), &[]).await;
         let behind_a_proxy = open(&own, Some(&url), &["127.0.0.1/32"]).await;
         let without_ledger = open(&own, None, &[]).await;
@@ -159,7 +159,7 @@ async fn people(plane: &ControlPlane) {
 async fn ledger(machines: usize) -> PrivatePostgres {
     let server = PrivatePostgres::start_temporary().expect("a Postgres server for the test");
     migrate(&server.url()).await.unwrap();
-    server.psql("postgres", "CREATE ROLE finance LOGIN PASSWORD 'finance' IN ROLE lowtide_reader").unwrap();
+    server.psql("postgres", "CREATE ROLE finance LOGIN PASSWORD 'pw-of-finance-1ab5' IN ROLE lowtide_reader").unwrap();
     let mut connection = connect(&server.url()).await.unwrap();
     sqlx::raw_sql(include_str!("ledger.sql")).execute(&mut connection).await.unwrap();
     if machines > 0 {

@@ -19,7 +19,7 @@ class Simulator:
 
     def client(self, service, region="us-east-1", key="test", retries=1):
         return boto3.client(
-            service, region_name=region, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key="test",
+            service, region_name=region, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key="key-of-fidelity-8f21",
             config=Config(retries={"total_max_attempts": retries, "mode": "standard"}, read_timeout=30),
         )
 

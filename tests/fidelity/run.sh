@@ -11,5 +11,5 @@ if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
     "$venv/bin/python" -m pip install --quiet --requirement "$here/requirements.txt"
     cp "$here/requirements.txt" "$venv/installed.txt"
 fi
-export PYTHONDONTWRITEBYTECODE=1 LOWTIDE_EC2 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABLED=true AWS_DEFAULT_REGION=us-east-1
+export PYTHONDONTWRITEBYTECODE=1 LOWTIDE_EC2 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=key-of-fidelity-8f21 AWS_EC2_METADATA_DISABLED=true AWS_DEFAULT_REGION=us-east-1
 exec "$venv/bin/python" -m pytest -q -p no:cacheprovider "$here" "$@"

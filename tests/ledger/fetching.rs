@@ -88,7 +88,7 @@ impl Drop for S3 {
 }
 
 fn access(url: &str) -> Access {
-    let credentials = SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test"));
+    let credentials = SharedCredentialsProvider::new(Credentials::new("test", "key-of-a-test-61d0", None, None, "test"));
     Access { credentials, endpoint: Some(url.to_owned()), region: "us-east-1".into() }
 }
 

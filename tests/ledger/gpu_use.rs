@@ -103,10 +103,10 @@ impl Clock for At {
 
 /// What the operator does every hour, with its rights: until it has asked.
 async fn operator_asks(server: &PrivatePostgres, url: &str) {
-    server.psql("postgres", "CREATE ROLE operator LOGIN PASSWORD 'operator'; GRANT lowtide_writer TO operator").unwrap();
+    server.psql("postgres", "CREATE ROLE operator LOGIN PASSWORD 'pw-of-operator-1ab5'; GRANT lowtide_writer TO operator").unwrap();
     let (asked, done) = watch::channel(false);
     let upkeep = Upkeep {
-        url: server.url_as("operator", "operator", "postgres"),
+        url: server.url_for("operator", "postgres"),
         every: Duration::from_millis(50),
         prometheus: Some(Prometheus::new(url)),
         queries: Arc::new(BTreeMap::new),

@@ -27,10 +27,10 @@ const OTHERS: [&str; 4] = [
     include_str!("../../docs/runbooks.md"),
     include_str!("../../docs/install-aws.md"),
 ];
-const LOGINS: &str = "CREATE ROLE finance LOGIN PASSWORD 'finance'; GRANT lowtide_reader TO finance;
-    CREATE ROLE auditor LOGIN PASSWORD 'auditor'; GRANT lowtide_sealer TO auditor;
-    CREATE ROLE operator LOGIN PASSWORD 'operator'; GRANT lowtide_writer TO operator;
-    CREATE ROLE planner LOGIN PASSWORD 'planner'; GRANT lowtide_writer, lowtide_reader TO planner";
+const LOGINS: &str = "CREATE ROLE finance LOGIN PASSWORD 'pw-of-finance-1ab5'; GRANT lowtide_reader TO finance;
+    CREATE ROLE auditor LOGIN PASSWORD 'pw-of-auditor-1ab5'; GRANT lowtide_sealer TO auditor;
+    CREATE ROLE operator LOGIN PASSWORD 'pw-of-operator-1ab5'; GRANT lowtide_writer TO operator;
+    CREATE ROLE planner LOGIN PASSWORD 'pw-of-planner-1ab5'; GRANT lowtide_writer, lowtide_reader TO planner";
 
 /// A documented question: its words, its command and its SQL.
 struct Question {
@@ -192,7 +192,7 @@ fn as_readers(server: &PrivatePostgres, folder: &Folder, decision: Option<uuid::
     let views: Vec<String> = server.psql("postgres", views).unwrap().lines().map(str::to_owned).collect();
     assert!(views.len() > 15);
     for role in ["finance", "auditor"] {
-        let url = server.url_as(role, role, "postgres");
+        let url = server.url_for(role, "postgres");
         for view in &views {
             let asked = server.psql("postgres", &format!("SET ROLE {role}; SELECT count(*) FROM ledger.{view}"));
             asked.unwrap_or_else(|fault| panic!("{role}: {view}: {fault}"));
@@ -275,9 +275,9 @@ async fn nothing_is_denied_that_the_manual_promises() {
     server.psql("postgres", LOGINS).unwrap();
     as_readers(&server, &folder, None);
     let decision = facts(&ledger).await;
-    let operator = server.url_as("operator", "operator", "postgres");
-    let auditor = server.url_as("auditor", "auditor", "postgres");
-    let planner = server.url_as("planner", "planner", "postgres");
+    let operator = server.url_for("operator", "postgres");
+    let auditor = server.url_for("auditor", "postgres");
+    let planner = server.url_for("planner", "postgres");
     run(&folder.0, &operator, "lowtide ledger post").unwrap();
     let mut taken = None;
     for command in documented() {
@@ -310,7 +310,7 @@ async fn nothing_is_denied_that_the_manual_promises() {
     let id = server.psql("postgres", "SELECT id FROM ledger.statements WHERE kind = 'bill' AND state = 'holds'").unwrap();
     run(&folder.0, &operator, &taken.unwrap().replace("ID", id.trim())).unwrap();
     // And what is not promised is denied.
-    let finance = server.url_as("finance", "finance", "postgres");
+    let finance = server.url_for("finance", "postgres");
     for command in [
         "lowtide ledger import costs costs.csv",
         "lowtide ledger post",
@@ -358,7 +358,7 @@ async fn a_ledger_of_an_earlier_release_answers_as_well() {
     let cost = "SELECT coalesce(sum(cost_usd), 0)::numeric(10,2) FROM ledger.cost_daily WHERE line = 'overhead'";
     assert_eq!(server.psql("postgres", cost).unwrap().trim(), "12.00");
     // What it took can be taken back, and replaced, like anything else.
-    let operator = server.url_as("operator", "operator", "postgres");
+    let operator = server.url_for("operator", "postgres");
     let id = server.psql("postgres", "SELECT id FROM ledger.statements WHERE kind = 'costs'").unwrap();
     run(&folder.0, &operator, &format!("lowtide ledger retract {} --reason 'entered twice'", id.trim())).unwrap();
     assert_eq!(server.psql("postgres", cost).unwrap().trim(), "0.00");
@@ -377,9 +377,9 @@ async fn a_month_is_closed_from_the_manual_alone() {
     facts(&ledger).await;
     let folder = Folder::new("roles-closing");
     files(&folder);
-    let login = "CREATE ROLE closer LOGIN PASSWORD 'closer'; GRANT lowtide_reader, lowtide_writer, lowtide_sealer TO closer";
+    let login = "CREATE ROLE closer LOGIN PASSWORD 'pw-of-closer-1ab5'; GRANT lowtide_reader, lowtide_writer, lowtide_sealer TO closer";
     server.psql("postgres", login).unwrap();
-    let url = server.url_as("closer", "closer", "postgres");
+    let url = server.url_for("closer", "postgres");
     let section = MANUAL.split("### Closing a month").nth(1).unwrap().split("### ").next().unwrap();
     let flat = section.replace("\n   ", " ");
     let commands: Vec<&str> = flat.split('`').skip(1).step_by(2).filter(|code| code.starts_with("lowtide ledger ")).collect();

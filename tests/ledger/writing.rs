@@ -140,10 +140,10 @@ async fn a_writer_can_only_add_a_reader_only_look_and_the_owner_cannot_change_ro
     server
         .psql(
             "postgres",
-            "CREATE ROLE op LOGIN PASSWORD 'op' IN ROLE lowtide_writer; CREATE ROLE fin LOGIN PASSWORD 'fin' IN ROLE lowtide_reader",
+            "CREATE ROLE op LOGIN PASSWORD 'pw-of-op-1ab5' IN ROLE lowtide_writer; CREATE ROLE fin LOGIN PASSWORD 'pw-of-fin-1ab5' IN ROLE lowtide_reader",
         )
         .unwrap();
-    let writer = PgLedger::connect_lazy(&server.url_as("op", "op", "postgres")).unwrap();
+    let writer = PgLedger::connect_lazy(&server.url_for("op", "postgres")).unwrap();
     let mut machine = Machine::new("m", CapacityType::Spot, 302_000, None, Millis::from_mins(90), EndedBy::Lowtide);
     machine.stays.push(stay("p", "search", &machine, Millis::ZERO, None));
     let mut records = machine.records();
@@ -152,7 +152,7 @@ async fn a_writer_can_only_add_a_reader_only_look_and_the_owner_cannot_change_ro
     writer.write(&records).await.unwrap();
 
     let refused = async |user: &str, sql: &'static str| {
-        let url = if user == "postgres" { url.clone() } else { server.url_as(user, user, "postgres") };
+        let url = if user == "postgres" { url.clone() } else { server.url_for(user, "postgres") };
         let mut connection = connect(&url).await.unwrap();
         let answer = sqlx::raw_sql(sql).execute(&mut connection).await;
         assert!(
@@ -178,7 +178,7 @@ async fn a_writer_can_only_add_a_reader_only_look_and_the_owner_cannot_change_ro
     refused("op", "DROP TABLE ledger.decision_2026_07").await;
     refused("op", "ALTER TABLE ledger.decision DETACH PARTITION ledger.decision_2026_07").await;
     refused("op", "SELECT * FROM ledger.decision").await;
-    let mut reader = connect(&server.url_as("fin", "fin", "postgres")).await.unwrap();
+    let mut reader = connect(&server.url_for("fin", "postgres")).await.unwrap();
     let days = Days { from: Some("2026-07-20".into()), to: Some("2026-07-21".into()) };
     assert_eq!(report::savings(&mut reader, &days, By::Team, &[]).await.unwrap().rows.len(), 2);
     assert!(explain::decision(&mut reader, machine.decision().0).await.unwrap().is_some());

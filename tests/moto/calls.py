@@ -13,7 +13,7 @@ def answer(line):
     key = (asked["service"], asked["region"])
     if key not in clients:
         clients[key] = boto3.client(
-            key[0], region_name=key[1], endpoint_url=sys.argv[1], aws_access_key_id="test", aws_secret_access_key="test"
+            key[0], region_name=key[1], endpoint_url=sys.argv[1], aws_access_key_id="test", aws_secret_access_key="key-of-moto-40c7"
         )
     try:
         said = getattr(clients[key], asked["call"])(**asked["with"])

@@ -51,7 +51,7 @@ prepare() {
     printf 'provider_installation {\n  filesystem_mirror {\n    path = "%s"\n  }\n}\n' "$work/plugins" >"$work/terraformrc"
     export TF_CLI_CONFIG_FILE=$work/terraformrc SCHEMA_FILE=$work/schema.json CHECKPOINT_DISABLE=1 TF_IN_AUTOMATION=1
     # Dummies: nothing here may find a real account.
-    export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABLED=true PYTHONDONTWRITEBYTECODE=1
+    export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=key-of-terraform-b6a3 AWS_EC2_METADATA_DISABLED=true PYTHONDONTWRITEBYTECODE=1
     cp -R "$root/terraform" "$work/terraform"
     "$venv/bin/python" "$here/schema.py" "$cache"/description/*.whl "$SCHEMA_FILE" "$work/terraform"
 }

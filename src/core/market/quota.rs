@@ -92,7 +92,7 @@ pub fn vcpus_left<'a>(
     }
     for (pool, vcpus) in ours {
         if let Some(rest) = QuotaKey::of(pool).and_then(|key| left.get_mut(&key)) {
-            *rest -= vcpus;
+            *rest = rest.saturating_sub(vcpus);
         }
     }
     left

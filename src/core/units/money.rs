@@ -54,8 +54,13 @@ impl MicroUsdMillis {
         const HOUR: i128 = 3_600_000;
         let (q, r) = (self.0.div_euclid(HOUR), self.0.rem_euclid(HOUR));
         let up = r * 2 > HOUR || (r * 2 == HOUR && q % 2 != 0);
-        MicroUsd(i64::try_from(q + i128::from(up)).unwrap_or(i64::MAX))
+        MicroUsd(at_most(q + i128::from(up)))
     }
+}
+
+/// The nearest number that there is: a debt beyond all reason stays one.
+fn at_most(figure: i128) -> i64 {
+    i64::try_from(figure).unwrap_or(if figure < 0 { i64::MIN } else { i64::MAX })
 }
 
 fn write_decimal(f: &mut fmt::Formatter<'_>, micros: i64, least_decimals: usize) -> fmt::Result {
@@ -154,12 +159,20 @@ pub struct BilledUsd(pub i128);
 impl BilledUsd {
     const UNITS: i128 = 10_000_000_000;
     const PER_MICRO: i128 = 10_000;
+    /// What no text is read as: 10^15 dollars.
+    const TOO_MUCH: i128 = 1_000_000_000_000_000 * Self::UNITS;
 
     /// Micro-dollars, rounded half to even.
     pub fn to_micro_usd(self) -> MicroUsd {
         let (q, r) = (self.0.div_euclid(Self::PER_MICRO), self.0.rem_euclid(Self::PER_MICRO));
         let up = r * 2 > Self::PER_MICRO || (r * 2 == Self::PER_MICRO && q % 2 != 0);
-        MicroUsd(i64::try_from(q + i128::from(up)).unwrap_or(i64::MAX))
+        MicroUsd(at_most(q + i128::from(up)))
+    }
+
+    /// This many hundredths, thousandths or other parts of `whole` of it, rounded towards zero. No product is longer than it has to be: amounts of a file may be
+    /// as large as its writer likes.
+    pub fn part(self, of: i128, whole: i128) -> BilledUsd {
+        BilledUsd(self.0 / whole * of + self.0 % whole * of / whole)
     }
 }
 
@@ -180,7 +193,8 @@ impl fmt::Display for BilledUsd {
 impl FromStr for BilledUsd {
     type Err = BadMoney;
 
-    /// Reads `0.0913000000`, `-1.5` and, as in some exports, `9.13E-2`. Digits beyond the tenth decimal are rounded half to even.
+    /// Reads `0.0913000000`, `-1.5` and, as in some exports, `9.13E-2`. Digits beyond the tenth decimal are rounded half to even. What has more than fifteen digits
+    /// before the point, however it is written, is no amount: billions of them can be added up, and multiplied by a rate of exchange.
     fn from_str(text: &str) -> Result<Self, BadMoney> {
         let bad = || BadMoney { text: text.chars().take(40).collect() };
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
@@ -210,6 +224,9 @@ impl FromStr for BilledUsd {
             None if shift < 0 => 0,
             None => return Err(bad()),
         };
+        if units >= Self::TOO_MUCH {
+            return Err(bad());
+        }
         Ok(BilledUsd(if negative { -units } else { units }))
     }
 }
@@ -279,8 +296,55 @@ mod tests {
             assert_eq!((amount.0, amount.to_micro_usd().0), (units, micros), "{text}");
         }
         assert_eq!(BilledUsd(-15_000_000_001).to_string(), "-1.5000000001");
-        for bad in ["", ".", "-", "abc", "1e99", "1.2.3", "--1", "1 USD", "NaN", "1e", "1,234.50", "12,50", "(12.50)", "+1"] {
+        for bad in [
+            "",
+            ".",
+            "-",
+            "abc",
+            "1e99",
+            "1.2.3",
+            "--1",
+            "1 USD",
+            "NaN",
+            "1e",
+            "1,234.50",
+            "12,50",
+            "(12.50)",
+            "+1",
+            "1e15",
+            "-999999999999999E12",
+        ] {
             assert!(bad.parse::<BilledUsd>().is_err(), "{bad:?} passed");
+        }
+    }
+
+    #[test]
+    fn amounts_beyond_reason_stay_what_they_are() {
+        let huge = |dollars: i128| BilledUsd(dollars * 10_000_000_000);
+        assert_eq!((huge(10_i128.pow(15)).to_micro_usd().0, huge(-(10_i128.pow(15))).to_micro_usd().0), (i64::MAX, i64::MIN));
+        assert_eq!(MicroUsdMillis(i128::MIN / 2).to_micro_usd().0, i64::MIN);
+        for (amount, of, whole, part) in [(80, 375, 1_000, 30), (-80, 375, 1_000, -30), (-7, 1, 2, -3), (7, 0, 2, 0)] {
+            assert_eq!(BilledUsd(amount).part(of, whole), BilledUsd(part), "{of}/{whole} of {amount}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        /// Whatever stands in a column of amounts can be added up a million times, and taken at a rate.
+        #[test]
+        fn whatever_is_read_as_an_amount_is_one_that_can_be_counted_with(
+            text in proptest::prop_oneof!["-?[0-9]{0,17}[.]?[0-9]{0,40}([eE]-?[0-9]{1,3})?", crate::mutation::text(&["0.0913000000", "-9.13E-2", "1e12"])]
+        ) {
+            if let Ok(amount) = text.parse::<BilledUsd>() {
+                let _ = (amount.0.abs() * 1_000_000, amount.part(7 * BilledUsd::TOO_MUCH / 1_000_000_000, BilledUsd::UNITS));
+                assert_eq!(amount.to_string().parse(), Ok(amount), "{text}");
+                let micro = i128::from(amount.to_micro_usd().0);
+                assert!(micro == 0 || micro.signum() == amount.0.signum(), "{text} is {micro}");
+            }
+            if let Ok(price) = text.parse::<MicroUsdPerHour>() {
+                assert_eq!(price.to_string().parse(), Ok(price), "{text}");
+            }
         }
     }
 

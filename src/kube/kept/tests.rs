@@ -41,6 +41,22 @@ fn tell<K: Resource<DynamicType = ()> + DeserializeOwned>(held: &Held<K>, object
     held.take_in(if there { Event::Apply(object) } else { Event::Delete(object) });
 }
 
+/// As [`tell`], of an object that somebody wrote nonsense into; what the API server would not let pass is passed over.
+fn tell_spoiled<K: Resource<DynamicType = ()> + DeserializeOwned>(held: &Held<K>, object: Value, there: bool, spoiling: &[(usize, usize)]) {
+    // Names are not theirs to choose: they are what objects are kept by.
+    let mut spoiled = crate::mutation::spoiled(object.clone(), spoiling);
+    for name in ["name", "namespace", "uid", "resourceVersion"] {
+        let pointer = format!("/metadata/{name}");
+        if let (Some(is), Some(metadata)) = (object.pointer(&pointer), spoiled.get_mut("metadata").and_then(Value::as_object_mut)) {
+            metadata.insert(name.to_owned(), is.clone());
+        }
+    }
+    match serde_json::from_value(spoiled) {
+        Ok(object) => _ = held.take_in(if there { Event::Apply(object) } else { Event::Delete(object) }),
+        Err(fault) => assert!(!spoiling.is_empty(), "{fault}: {object}"),
+    }
+}
+
 fn meta(namespace: Option<&str>, name: &str, version: u64, more: Value) -> Value {
     let at = "2026-07-20T13:44:30Z";
     let mut meta = json!({ "name": name, "uid": format!("{name}-uid"), "resourceVersion": version.to_string(), "creationTimestamp": at });
@@ -80,42 +96,42 @@ fn node(which: usize, how: usize, version: u64) -> Value {
         "status": { "conditions": [{ "type": "Ready", "status": if how > 3 { "False" } else { "True" }, "lastHeartbeatTime": "2026-07-20T13:44:30Z" }] } })
 }
 
-fn happen(watches: &Watches, happening: &Happening, version: u64) {
+fn happen(watches: &Watches, happening: &Happening, version: u64, spoiling: &[(usize, usize)]) {
     let Happening { kind, which, how, .. } = happening;
     let (there, how, which) = (how.is_some(), how.unwrap_or(0), *which);
     let name = |what: &str| format!("{what}-{which}");
     let spec =
         |name: &str, namespace: Option<&str>, spec: Value| json!({ "metadata": meta(namespace, name, version, json!({})), "spec": spec });
     match kind {
-        0 | 1 => tell(&watches.pods, pod(which, how, version), there),
+        0 | 1 => tell_spoiled(&watches.pods, pod(which, how, version), there, spoiling),
         2 => {
             let owner = json!({ "ownerReferences": owned_by("Deployment", &format!("deployment-{}", how % 3)) });
             let (labels, kind) = (if how == 5 { json!({}) } else { owner }, "PartialObjectMetadata");
             let object =
                 json!({ "apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": meta(Some("ml"), &name("set"), version, labels) });
-            tell(&watches.replica_sets, object, there);
+            tell_spoiled(&watches.replica_sets, object, there, spoiling);
         }
         3 => {
             let strategy = if how > 3 { "Recreate" } else { "RollingUpdate" };
             let wanted = json!({ "replicas": how % 3, "selector": {}, "template": {}, "strategy": { "type": strategy } });
-            tell(&watches.deployments, spec(&name("deployment"), Some("ml"), wanted), there);
+            tell_spoiled(&watches.deployments, spec(&name("deployment"), Some("ml"), wanted), there, spoiling);
         }
         4 => {
             let (mode, volume) = (if how > 2 { "ReadWriteMany" } else { "ReadWriteOnce" }, format!("volume-{}", how % 3));
             let claim = json!({ "accessModes": [mode], "volumeName": volume, "storageClassName": "storage-0" });
-            tell(&watches.volume_claims, spec(&name("disk"), Some("ml"), claim), there);
+            tell_spoiled(&watches.volume_claims, spec(&name("disk"), Some("ml"), claim), there, spoiling);
         }
         5 => {
             let term =
                 json!({ "matchExpressions": [{ "key": "topology.kubernetes.io/zone", "operator": "In", "values": [format!("z{how}")] }] });
             let volume = json!({ "nodeAffinity": { "required": { "nodeSelectorTerms": [term] } } });
-            tell(&watches.volumes, spec(&name("volume"), None, volume), there);
+            tell_spoiled(&watches.volumes, spec(&name("volume"), None, volume), there, spoiling);
         }
         6 => {
             let topology = json!([{ "matchLabelExpressions": [{ "key": "topology.kubernetes.io/zone", "values": [format!("z{how}")] }] }]);
             let object = json!({ "metadata": meta(None, &name("storage"), version, json!({})), "provisioner": "p",
                 "volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": topology });
-            tell(&watches.storage_classes, object, there);
+            tell_spoiled(&watches.storage_classes, object, there, spoiling);
         }
         7 => {
             let target = |which: usize| {
@@ -126,41 +142,46 @@ fn happen(watches: &Watches, happening: &Happening, version: u64) {
             let labels = json!({ "labels": { "kubernetes.io/service-name": format!("service-{}", how % 2) } });
             let object =
                 json!({ "metadata": meta(Some("ml"), &name("slice"), version, labels), "addressType": "IPv4", "endpoints": endpoints });
-            tell(&watches.slices, object, there);
+            tell_spoiled(&watches.slices, object, there, spoiling);
         }
         8 => {
             let labels = json!({ "labels": { "team": format!("team-{how}"), "buys": (how > 2).to_string() } });
             let names = ["ml", "other", "third"];
             let object = json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": meta(None, names[which], version, labels) });
-            tell(&watches.namespaces, object, there);
+            tell_spoiled(&watches.namespaces, object, there, spoiling);
         }
         9 => {
             let extra = if how > 2 { json!({ "node-taint": "special=1:NoSchedule", "node-label": "disktype=nvme" }) } else { json!({}) };
             let class = json!({ "region": "us-east-1", "subnets": ["subnet-1"], "image": format!("ami-{how}"), "securityGroups": [],
                 "bootstrap": { "kind": "k3s", "serverUrl": "https://10.0.0.1:6443", "tokenParameter": "/token", "extra": extra } });
-            tell(&watches.classes, spec(&name("class"), None, class), there);
+            tell_spoiled(&watches.classes, spec(&name("class"), None, class), there, spoiling);
         }
         10 => {
             let selector = if how > 3 { json!({}) } else { json!({ "matchLabels": { "buys": "true" } }) };
             let pool = json!({ "namespaceSelector": selector, "nodeClasses": ["class-0"], "homeRegion": "us-east-1", "maxPricePerGpuHour": how.to_string() });
-            tell(&watches.pools, spec(&name("pool"), None, pool), there);
+            tell_spoiled(&watches.pools, spec(&name("pool"), None, pool), there, spoiling);
         }
         11 => {
             let (from, to) = if which == 2 { (0, 1) } else { (1, 0) };
             // Where a node says which instance it is changes the watch that shows it.
-            tell(&watches.nodes[from], node(which, how, version), there);
-            tell(&watches.nodes[to], node(which, how, version), false);
+            tell_spoiled(&watches.nodes[from], node(which, how, version), there, spoiling);
+            tell_spoiled(&watches.nodes[to], node(which, how, version), false, spoiling);
         }
         12 => {
             let template = json!({ "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": how.to_string() } } }] } });
-            tell(&watches.daemonsets, spec(&name("daemon"), Some("other"), json!({ "selector": {}, "template": template })), there);
+            tell_spoiled(
+                &watches.daemonsets,
+                spec(&name("daemon"), Some("other"), json!({ "selector": {}, "template": template })),
+                there,
+                spoiling,
+            );
         }
         _ => {
             let node = format!("node-{}", how % 3);
             let of = if how > 2 { json!({ "ownerReferences": owned_by("DaemonSet", &format!("daemon-{}", how % 3)) }) } else { json!({}) };
             let object = json!({ "metadata": meta(Some("other"), &name("guest"), version, of), "spec": { "nodeName": node,
                 "containers": [{ "name": "c", "resources": { "requests": { "cpu": how.to_string() } } }] } });
-            tell(&watches.others, object, there);
+            tell_spoiled(&watches.others, object, there, spoiling);
         }
     }
 }
@@ -173,11 +194,27 @@ proptest! {
         let watches = Watches::new("uid".to_owned(), AttributionKeys { from_namespace, ..AttributionKeys::default() });
         let mut kept = Kept::default();
         for (at, one) in history.iter().enumerate() {
-            happen(&watches, one, at as u64 + 1);
+            happen(&watches, one, at as u64 + 1, &[]);
             if one.looked_at || at + 1 == history.len() {
                 let seen = kept.catch_up(&watches).clone();
                 let fresh = Kept::default().catch_up(&watches).clone();
                 prop_assert_eq!(seen, fresh, "after {:?}", one);
+            }
+        }
+    }
+
+    /// Nodes, pods of others, disks, classes of storage, DaemonSets, Deployments, slices and labels, as anybody may write them.
+    #[test]
+    fn whatever_objects_of_others_hold_the_view_is_kept(
+        history in prop::collection::vec((happening(), crate::mutation::spoiling()), 1..40), from_namespace: bool
+    ) {
+        let watches = Watches::new("uid".to_owned(), AttributionKeys { from_namespace, ..AttributionKeys::default() });
+        let mut kept = Kept::default();
+        for (version, (one, spoiling)) in (1..).zip(&history) {
+            happen(&watches, one, version, spoiling);
+            if one.looked_at {
+                let seen = kept.catch_up(&watches).clone();
+                prop_assert_eq!(seen, Kept::default().catch_up(&watches).clone(), "after {:?}, spoiled by {:?}", one, spoiling);
             }
         }
     }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use k8s_openapi::ByteString;
 use kube::api::{ListParams, PostParams};
@@ -172,12 +172,18 @@ pub fn pack(records: &[LedgerRecord]) -> Result<Option<GpuDecision>, ClusterErro
 /// The records of a pack.
 ///
 /// # Errors
-/// When it is not one, or one of its records cannot be read.
+/// When it is not one, is not whole, holds nothing, or one of its records cannot be read: it is left for a person. One without records, handed out, would
+/// look as if nothing waited at all.
 pub fn unpacked(record: &Value) -> Result<Vec<LedgerRecord>, String> {
     let ByteString(bytes) = serde_json::from_value(record["records"].clone()).map_err(|e| e.to_string())?;
     let mut text = String::new();
-    GzDecoder::new(bytes.as_slice()).take(MOST_UNPACKED).read_to_string(&mut text).map_err(|e| e.to_string())?;
-    text.lines().map(|line| serde_json::from_str(line).map_err(|e| e.to_string())).collect()
+    let read = MultiGzDecoder::new(bytes.as_slice()).take(MOST_UNPACKED + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    if read as u64 > MOST_UNPACKED {
+        return Err(format!("it unpacks to more than {MOST_UNPACKED} bytes"));
+    }
+    let records: Vec<LedgerRecord> =
+        text.lines().map(|line| serde_json::from_str(line).map_err(|e| e.to_string())).collect::<Result<_, _>>()?;
+    if records.is_empty() { Err("it holds no record".to_owned()) } else { Ok(records) }
 }
 
 #[cfg(test)]
@@ -263,10 +269,54 @@ mod tests {
         assert!((WAITING as usize) < crate::core::record::OUTBOX_BOUND, "the bound is not reached");
     }
 
+    /// A pack of this text.
+    fn of_text(text: &str) -> Value {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        json!({ "records": ByteString(encoder.finish().unwrap()) })
+    }
+
     #[test]
     fn what_is_no_pack_says_so() {
-        for wrong in [json!({}), json!({ "records": "bm8gZ3ppcA==" }), json!({ "records": 7 }), Value::Null] {
+        for wrong in [json!({}), json!({ "records": "bm8gZ3ppcA==" }), json!({ "records": 7 }), Value::Null, json!({ "records": "" })] {
             assert!(unpacked(&wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(unpacked(&of_text("")).unwrap_err(), "it holds no record");
+        let record = serde_json::to_string(&decision(&recorded(), 1)).unwrap();
+        let bomb = of_text(&format!("{record}\n{}", "\n".repeat(MOST_UNPACKED as usize)));
+        assert!(bomb.to_string().len() < 200_000, "what is refused is small enough for an object");
+        assert_eq!(unpacked(&bomb).unwrap_err(), "it unpacks to more than 67108864 bytes");
+        let ByteString(bytes) = serde_json::from_value(of_text(&record)["records"].clone()).unwrap();
+        for more in [bytes.as_slice(), b"trailing"] {
+            let both = json!({ "records": ByteString([bytes.as_slice(), b"\n", more].concat()) });
+            assert!(unpacked(&both).is_err(), "nothing behind the records is passed over");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_pack_holds_is_records_that_come_back_or_it_is_left_waiting(
+            bytes in crate::mutation::bytes({
+                let records: Vec<LedgerRecord> = (0..3).map(|n| decision(&recorded(), n)).collect();
+                let ByteString(bytes) = serde_json::from_value(pack(&records).unwrap().unwrap().spec.record["records"].clone()).unwrap();
+                vec![bytes]
+            }),
+            lines in proptest::collection::vec(
+                crate::mutation::json(released::objects("0.1.0", "record-").into_iter().map(|(_, object)| object["spec"]["record"].clone()).collect()), 0..4
+            ),
+        ) {
+            let text: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
+            for packed in [json!({ "records": ByteString(bytes) }), of_text(&text.concat())] {
+                match unpacked(&packed) {
+                    Ok(records) => {
+                        let again = pack(&records).unwrap().expect("a pack without records is none");
+                        assert_eq!(unpacked(&again.spec.record).unwrap(), records);
+                    }
+                    Err(fault) => assert!(fault.len() > 5, "{fault}"),
+                }
+            }
         }
     }
 }

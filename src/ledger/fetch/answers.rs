@@ -25,6 +25,10 @@ pub(super) fn listing(xml: &str) -> Result<(Vec<Object>, Option<String>), String
             _ => {}
         }
     }
+    // The reader takes the end of the text for that of everything that is open.
+    if !xml.trim_end().ends_with("ListBucketResult>") {
+        return Err("a list that is cut off".into());
+    }
     match (truncated, next) {
         (true, None) => Err("a list that goes on, without saying how".into()),
         (true, next) => Ok((objects, next)),
@@ -48,9 +52,17 @@ fn object_of(tag: &mut ScopedDecoder<'_, '_>) -> Result<Object, String> {
         }
     }
     match (key, etag, size, modified) {
+        (Some(key), Some(etag), Some(_), Some(_)) if !is_header(&etag) => {
+            Err(format!("{key} is listed with the ETag {etag:?}; expected a hash in quotes"))
+        }
         (Some(key), Some(etag), Some(size), Some(modified)) => Ok(Object { key, etag, size, modified }),
         (key, ..) => Err(format!("{} is listed without its ETag, Size or LastModified", key.as_deref().unwrap_or("an object"))),
     }
+}
+
+/// Whether a header of a request may say it: the object is asked for by its ETag.
+fn is_header(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 1_024 && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
 }
 
 /// Code and message of an error.
@@ -72,26 +84,63 @@ pub(super) fn error_of(xml: &str) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_list_is_read_as_s3_writes_it() {
-        let xml = r#"<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name><Prefix>p</Prefix>
+    const LIST: &str = r#"<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name><Prefix>p</Prefix>
             <IsTruncated>true</IsTruncated><NextContinuationToken>1ue+x/==</NextContinuationToken>
             <Contents><Key>p/a&amp;b.csv.gz</Key><LastModified>2026-08-03T10:15:00.000Z</LastModified><ETag>&quot;70ee-2&quot;</ETag><Size>434234</Size>
             <Owner><ID>x</ID></Owner><StorageClass>STANDARD</StorageClass></Contents></ListBucketResult>"#;
-        let (objects, next) = listing(xml).unwrap();
+    const DENIED: &str = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+
+    #[test]
+    fn a_list_is_read_as_s3_writes_it() {
+        let (objects, next) = listing(LIST).unwrap();
         let modified = Timestamp("2026-08-03T10:15:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond());
         assert_eq!(objects, [Object { key: "p/a&b.csv.gz".into(), etag: "\"70ee-2\"".into(), size: 434_234, modified }]);
         assert_eq!(next.as_deref(), Some("1ue+x/=="));
         for (bad, said) in [
             ("<html></html>", "<html> instead of"),
             ("", "no root"),
+            (&LIST[..LIST.len() - 30], "a list that is cut off"),
             ("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", "without saying how"),
             ("<ListBucketResult><Contents><Key>k</Key></Contents></ListBucketResult>", "k is listed without"),
+            (&LIST.replace("&quot;70ee-2&quot;", "70&#10;X-Other: 1"), "is listed with the ETag"),
         ] {
             let fault = listing(bad).unwrap_err();
             assert!(fault.contains(said), "{bad}: {fault}");
         }
-        let denied = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
-        assert_eq!(error_of(denied), Some(("AccessDenied".into(), "Access Denied".into())));
+        assert_eq!(error_of(DENIED), Some(("AccessDenied".into(), "Access Denied".into())));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_s3_answers_is_objects_that_can_be_asked_for_or_refused_with_a_sentence(
+            text in crate::mutation::text(&[LIST, DENIED]), etag in crate::mutation::text(&["&quot;70ee-2&quot;"])
+        ) {
+            for text in [&text, &LIST.replace("&quot;70ee-2&quot;", &etag)] {
+            match listing(text) {
+                Ok((objects, _)) => {
+                    for object in objects {
+                        let mut request = aws_smithy_runtime_api::client::orchestrator::HttpRequest::empty();
+                        assert!(request.headers_mut().try_insert("if-match", object.etag.clone()).is_ok(), "{object:?}");
+                    }
+                }
+                Err(fault) => assert!(fault.len() > 5, "{fault}"),
+            }
+            if let Some((code, _)) = error_of(text) {
+                assert!(text.contains("Code"), "{code}");
+            }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_nested_without_end_is_refused() {
+        let deep = "<a>".repeat(100_000);
+        for text in [format!("<ListBucketResult>{deep}"), format!("<ListBucketResult><Contents><Key>{deep}</Key></Contents>"), deep.clone()]
+        {
+            assert!(listing(&text).is_err());
+            assert_eq!(error_of(&text), None);
+        }
     }
 }

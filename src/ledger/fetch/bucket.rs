@@ -35,6 +35,8 @@ const ATTEMPTS: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The most that is read into memory: of a list a page, of an object a manifest.
 const MOST_BYTES: usize = 16 << 20;
+/// The most objects of one list: the feed has some ten thousand files a year.
+const MOST_OBJECTS: usize = 500_000;
 
 /// A bucket and what the keys begin with, as `s3://bucket/prefix`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +117,7 @@ pub enum BucketFault {
         /// Which.
         url: String,
     },
-    /// Less came than the object has.
+    /// Less came than the object has, or more.
     #[error("{url} has {expected} bytes and {received} came; fetch again")]
     Cut {
         /// Which.
@@ -198,6 +200,10 @@ impl Bucket {
     /// # Errors
     /// [`BucketFault`]; a list is whole or none.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Object>, BucketFault> {
+        self.list_of_at_most(prefix, MOST_OBJECTS).await
+    }
+
+    async fn list_of_at_most(&self, prefix: &str, most: usize) -> Result<Vec<Object>, BucketFault> {
         let (mut objects, mut next): (Vec<Object>, Option<String>) = (Vec::new(), None);
         loop {
             // Sorted by name, as the signature wants it.
@@ -209,6 +215,9 @@ impl Bucket {
             let text = std::str::from_utf8(&body).map_err(|fault| not_s3(fault.to_string()))?;
             let (page, more) = listing(text).map_err(not_s3)?;
             objects.extend(page);
+            if objects.len() > most {
+                return Err(not_s3(format!("more than {most} objects; name what is to be fetched by a longer prefix")));
+            }
             match more {
                 Some(token) if next.as_ref() == Some(&token) => return Err(not_s3("the list does not go on".into())),
                 Some(token) => next = Some(token),
@@ -258,6 +267,10 @@ impl Bucket {
                 None => break,
                 Some(Ok(bytes)) => {
                     received += bytes.len() as u64;
+                    // An answer without end must not fill the disk.
+                    if received > object.size {
+                        return Err(BucketFault::Cut { url, expected: object.size, received });
+                    }
                     file.write_all(&bytes).map_err(disk)?;
                 }
                 Some(Err(_)) => return Err(BucketFault::Cut { url, expected: object.size, received }),
@@ -299,10 +312,10 @@ impl Bucket {
         let address = format!("{}{path}{query}", base(&self.name, region, self.access.endpoint.as_deref()));
         let mut request = HttpRequest::get(address.as_str()).map_err(|fault| unreachable(fault.to_string()))?;
         if let Some(etag) = if_match {
-            request.headers_mut().insert("if-match", etag.to_owned());
+            request.headers_mut().try_insert("if-match", etag.to_owned()).map_err(|fault| unreachable(fault.to_string()))?;
         }
         for (name, value) in self.signature(&address, region, if_match).await? {
-            request.headers_mut().insert(name, value);
+            request.headers_mut().try_insert(name, value).map_err(|fault| unreachable(fault.to_string()))?;
         }
         let sent = tokio::time::timeout(PATIENCE, self.connector.call(request)).await.map_err(|_| silent(url))?;
         sent.map_err(|fault| unreachable(cause_of(&fault)))
@@ -429,5 +442,55 @@ mod tests {
         assert_eq!(encoded("a b/c+d=é", true), "a%20b/c%2Bd%3D%C3%A9");
         assert_eq!(encoded("a/b", false), "a%2Fb");
         assert!(is_region("us-gov-west-1") && !is_region("evil.example/") && !is_region(""));
+    }
+
+    struct Now;
+    impl Clock for Now {
+        fn now(&self) -> Timestamp {
+            Timestamp(1_784_555_070_000)
+        }
+    }
+
+    /// A bucket whose server gives one answer to each request in turn, and ends.
+    async fn answering(answers: Vec<String>) -> Bucket {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 8_192]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        let credentials = aws_credential_types::Credentials::new("AKID", "key-of-a-test-61d0", None, None, "test");
+        let access =
+            Access { credentials: SharedCredentialsProvider::new(credentials), endpoint: Some(endpoint), region: "us-east-1".into() };
+        Bucket::new("bucket", access, Arc::new(Now))
+    }
+
+    fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn what_is_longer_than_it_is_listed_is_not_taken() {
+        let page = |n: usize| {
+            ok(&format!(
+                "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>{n}</NextContinuationToken><Contents><Key>k{n}</Key>\
+                 <LastModified>2026-08-03T10:15:00.000Z</LastModified><ETag>&quot;7&quot;</ETag><Size>3</Size></Contents></ListBucketResult>"
+            ))
+        };
+        let fault = answering((0..9).map(page).collect()).await.list_of_at_most("p", 3).await.unwrap_err().to_string();
+        assert!(fault.contains("more than 3 objects; name what is to be fetched by a longer prefix"), "{fault}");
+
+        let object = Object { key: "k".into(), etag: "\"7\"".into(), size: 3, modified: Timestamp(0) };
+        let to = std::env::temp_dir().join(format!("lowtide-bucket-{}", std::process::id()));
+        let done = answering(vec![ok(&"x".repeat(1 << 20))]).await.download_once(&object, &to).await;
+        let written = std::fs::metadata(&to).unwrap().len();
+        std::fs::remove_file(&to).unwrap();
+        assert!(matches!(&done, Err(BucketFault::Cut { expected: 3, received, .. }) if *received > 3), "{done:?}");
+        assert_eq!(written, 0, "no byte of it");
     }
 }

@@ -143,4 +143,26 @@ mod tests {
             assert_eq!(feed_day(other), None, "{other}");
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_the_keys_of_a_bucket_say_each_month_has_one_manifest_and_each_file_of_the_feed_a_day(
+            keys in proptest::collection::vec(crate::mutation::text(&[
+                "e/x/metadata/BILLING_PERIOD=2026-07/2026-07-20T01:02:03.000Z-a/x-Manifest.json",
+                "p/r/20260701-20260801/a1/r-Manifest.json",
+                "feed/123456789012.2026-07-20-14.001.ab12cd34.gz",
+            ]), 0..8)
+        ) {
+            let objects: Vec<Object> = keys.iter().zip(1..).map(|(key, at)| object(key, at)).collect();
+            if let Ok(found) = versions(&objects) {
+                let months: std::collections::BTreeSet<_> = found.iter().map(|version| version.month).collect();
+                assert!(months.len() == found.len() && found.iter().all(|version| version.manifest.key.ends_with("Manifest.json")), "{found:?}");
+            }
+            for key in &keys {
+                assert!(feed_day(key).is_none_or(|day| day.len() == 10 && day.parse::<jiff::civil::Date>().is_ok()), "{key}");
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! difference. They are posted as entered, on a line that no saving is counted from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -103,30 +103,38 @@ pub(super) struct Paid {
 pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
     let (mut content, mut spoken) = (Content::default(), Spoken::default());
     let source = source_of(options, Kind::Costs);
-    content.files = each_file_once(paths, |file, path| {
-        let mut said = Said::default();
-        let read = each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
-            said.count(line);
-            let item = line.need("item", "a name for what was paid")?.to_owned();
-            let workload = line.get("workload").map(|_| workload_of(line, "workload")).transpose()?;
-            let owner = owner_of(&item, workload.as_ref(), attribution(line));
-            let parts = per_day(line, "cost_usd", options)?;
-            // The same item may be paid by several owners.
-            let what = workload.as_ref().map_or_else(|| item.clone(), |workload| format!("{item} of {workload}"));
-            let team = owner.attribution.team.as_ref().map_or_else(String::new, |team| format!(" for {team}"));
-            let model = line.get("model").map(str::to_owned);
-            let of_model = model.as_ref().map_or_else(String::new, |model| format!(", model {model}"));
-            spoken.once(&mut options.checks, (file, line.part), &format!("{what}{team}{of_model}"), &parts)?;
-            content.workloads.extend(workload);
-            // A line's days are all of one month.
-            let Some((first, _)) = parts.first() else { return Ok(()) };
-            content.add(&source, month_cell(*first).0, &Paid { item, owner, model }, &parts);
-            Ok(())
-        })?;
-        said.refuse_repeated(&mut options.checks, &read)?;
-        Ok(read)
-    })?;
+    content.files = each_file_once(paths, |file, path| read_file(path, file, &source, (&mut content, &mut spoken), options))?;
     store(connection, content, &mut options.checks).await
+}
+
+fn read_file(
+    path: &Path,
+    file: usize,
+    source: &str,
+    (content, spoken): (&mut Content, &mut Spoken),
+    options: &mut Options,
+) -> Result<ReadFile, ImportFault> {
+    let mut said = Said::default();
+    let read = each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
+        said.count(line);
+        let item = line.need("item", "a name for what was paid")?.to_owned();
+        let workload = line.get("workload").map(|_| workload_of(line, "workload")).transpose()?;
+        let owner = owner_of(&item, workload.as_ref(), attribution(line));
+        let parts = per_day(line, "cost_usd", options)?;
+        // The same item may be paid by several owners.
+        let what = workload.as_ref().map_or_else(|| item.clone(), |workload| format!("{item} of {workload}"));
+        let team = owner.attribution.team.as_ref().map_or_else(String::new, |team| format!(" for {team}"));
+        let model = line.get("model").map(str::to_owned);
+        let of_model = model.as_ref().map_or_else(String::new, |model| format!(", model {model}"));
+        spoken.once(&mut options.checks, (file, line.part), &format!("{what}{team}{of_model}"), &parts)?;
+        content.workloads.extend(workload);
+        // A line's days are all of one month.
+        let Some((first, _)) = parts.first() else { return Ok(()) };
+        content.add(source, month_cell(*first).0, &Paid { item, owner, model }, &parts);
+        Ok(())
+    })?;
+    said.refuse_repeated(&mut options.checks, &read)?;
+    Ok(read)
 }
 
 fn attribution(line: &Line) -> Attribution {
@@ -245,4 +253,36 @@ async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<
     );
     let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("read the costs that hold"))?;
     Ok(rows.into_iter().map(|row| ((row.item, row.workload, Timestamp(row.at_ms), row.model), i128::from(row.micro))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::import::checks::Check;
+    use crate::mutation::REACH;
+
+    const COSTS: &str = "period,item,cost_usd,currency,workload,team,model\n2026-02,gateway,100,USD,,platform,\n2026-03-05,gpt,-1.5,,ml/chat,,gpt-x\n\
+        2026-03-06,gpt,7e3,USD,ml/other,,\n";
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_file_of_costs_holds_is_read_by_the_day_or_refused_with_a_sentence(
+            text in crate::mutation::csv(&[COSTS]), accepted in proptest::bool::ANY
+        ) {
+            let (mut content, mut spoken, mut options) = (Content::default(), Spoken::default(), Options::default());
+            if accepted {
+                options.checks = Checks::accepting([Check::BeyondReason, Check::UnknownColumns, Check::HoursTwice]);
+            }
+            match crate::mutation::read_file(&text, |path| read_file(path, 1, "costs", (&mut content, &mut spoken), &mut options)) {
+                Ok(_) => for ((_, month), days) in &content.months {
+                    let (from, until) = month_cell(*month);
+                    assert!(from == *month && REACH.contains(&from.0));
+                    assert!(days.keys().all(|(item, owner, day, _)| !item.is_empty() && content.owners.contains_key(owner) && (from..until).contains(day)));
+                },
+                Err(fault) => assert!(fault.to_string().contains("nothing was imported"), "{fault}"),
+            }
+        }
+    }
 }

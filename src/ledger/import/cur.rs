@@ -361,6 +361,7 @@ fn hours(line: &Line) -> Result<Millis, ImportFault> {
 mod tests {
     use super::*;
     use crate::ledger::import::reading::each_csv_record;
+    use proptest::strategy::Strategy;
     use std::path::Path;
 
     const HEADER: &str = "identity/LineItemId,bill/InvoiceId,lineItem/UsageAccountId,lineItem/LineItemType,lineItem/ResourceId,lineItem/UsageType,\
@@ -374,8 +375,11 @@ mod tests {
     }
 
     fn read(lines: &[String]) -> Result<Vec<CurLine>, String> {
+        read_text(&format!("{HEADER}{}", lines.concat()))
+    }
+
+    fn read_text(text: &str) -> Result<Vec<CurLine>, String> {
         let (mut found, mut checks) = (Vec::new(), Checks::default());
-        let text = format!("{HEADER}{}", lines.concat());
         each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), (&REQUIRED, &is_read), &mut |line| {
             found.extend(read_line(line, &Rates::default(), &mut checks)?);
             Ok(())
@@ -477,20 +481,30 @@ mod tests {
         assert!(fault.contains("line_item_usage_start_date holds \"nothing\""), "{fault}");
     }
 
+    fn valid_lines() -> [String; 4] {
+        [
+            line("Usage", "i-1", "USE1-SpotUsage:g6.xlarge", "0.5", "0.04565", ",USD,,,,"),
+            line("SavingsPlanCoveredUsage", "i-2", "USE1-BoxUsage:g6.xlarge", "1", "0.8048", ",USD,0.5,,,"),
+            line("SavingsPlanRecurringFee", "arn:aws:savingsplans::1:savingsplan/x", "ComputeSP", "1", "9", ",USD,,9,7,"),
+            line("Refund", "", "", "", "-9.5", ",USD,,,,"),
+        ]
+    }
+
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
 
         #[test]
         fn whatever_a_bill_holds_is_read_or_refused_with_a_sentence(
-            changed in crate::mutation::text(&[
-                &line("Usage", "i-1", "USE1-SpotUsage:g6.xlarge", "0.5", "0.04565", ",USD,,,,"),
-                &line("SavingsPlanCoveredUsage", "i-2", "USE1-BoxUsage:g6.xlarge", "1", "0.8048", ",USD,0.5,,,"),
-                &line("SavingsPlanRecurringFee", "arn:aws:savingsplans::1:savingsplan/x", "ComputeSP", "1", "9", ",USD,,9,7,"),
-                &line("Refund", "", "", "", "-9.5", ",USD,,,,"),
-            ])
+            text in proptest::prop_oneof![
+                crate::mutation::text(&valid_lines().each_ref().map(String::as_str)).prop_map(|line| format!("{HEADER}{line}")),
+                crate::mutation::csv(&[&format!("{HEADER}{}", valid_lines().concat())]),
+            ]
         ) {
-            match read(&[changed]) {
-                Ok(lines) => assert!(lines.iter().all(|line| line.to >= line.from), "{lines:?}"),
+            match read_text(&text) {
+                Ok(lines) => for line in &lines {
+                    assert!(line.to >= line.from && line.cost.0.abs() <= LARGEST_USD.0, "{line:?}");
+                    assert!(line.period.len() == 10 && line.period.ends_with("-01"), "{line:?}");
+                },
                 Err(fault) => assert!(fault.contains("nothing was imported"), "{fault}"),
             }
         }

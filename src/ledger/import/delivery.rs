@@ -7,6 +7,7 @@
 //! guide, "Cost and Usage Reports delivery" (`reportKeys`, `assemblyId`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -48,6 +49,8 @@ pub(super) fn newest_of<'a>(versions: &[&'a Delivery]) -> Option<&'a Delivery> {
 }
 
 const MANIFEST: &str = "Manifest.json";
+/// The most that is read into memory of one. Those of reports in thousands of parts have a MB.
+const MOST_OF_A_MANIFEST: u64 = 16 << 20;
 
 /// The files that `paths` stand for: a folder for those below it, in order of their names.
 pub(super) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ImportFault> {
@@ -112,7 +115,17 @@ struct Manifest {
 
 impl Manifest {
     fn read(path: &Path) -> Result<Option<Manifest>, ImportFault> {
-        let text = std::fs::read(path).map_err(|cause| ImportFault::Unreadable { path: path.to_path_buf(), cause })?;
+        let unreadable = |cause| ImportFault::Unreadable { path: path.to_path_buf(), cause };
+        let mut text = Vec::new();
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        file.take(MOST_OF_A_MANIFEST + 1).read_to_end(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > MOST_OF_A_MANIFEST {
+            return Err(super::reading::malformed(
+                path,
+                1,
+                format!("a manifest of more than {MOST_OF_A_MANIFEST} bytes; expected some KB"),
+            ));
+        }
         let json = json_of(&text).map_err(|fault| super::reading::malformed(path, 1, fault))?;
         let Some(keys) = keys_of(&json) else { return Ok(None) };
         let name = ["executionId", "assemblyId"].iter().find_map(|name| json.get(name)?.as_str()).map(str::to_owned);
@@ -471,5 +484,42 @@ mod tests {
         assert!(tree.deliveries(&["cur.csv"], false).unwrap_err().contains("add --complete"));
         assert_eq!(tree.deliveries(&["cur.csv"], true).unwrap().len(), 1);
         assert!(tree.deliveries(&["r-00002.csv"], true).unwrap_err().contains("r-00001 is missing"));
+    }
+
+    const MANIFESTS: [&str; 2] = [
+        r#"{"assemblyId": "a1", "account": "1", "billingPeriod": {"start": "20260701T000000.000Z"}, "reportKeys": ["p/r/a1/r-00001.csv.gz", "/p/r/r-2.csv.gz"]}"#,
+        r#"{"executionId": "x2", "dataFiles": ["s3://b/e/data/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-x2/e-00001.csv"], "totalFiles": 1}"#,
+    ];
+
+    #[test]
+    fn a_manifest_without_end_is_refused() {
+        let tree = Tree::new("huge", &[("a1/r-Manifest.json", &" ".repeat(17 << 20)), ("a1/r-00001.csv", "")]);
+        let fault = tree.deliveries(&["a1"], false).unwrap_err();
+        assert!(fault.contains("a manifest of more than 16777216 bytes"), "{fault}");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES / 4))]
+
+        #[test]
+        fn whatever_a_manifest_holds_names_files_in_their_folder_or_is_refused_with_a_sentence(
+            text in crate::mutation::text(&MANIFESTS),
+            json in crate::mutation::json(MANIFESTS.map(|text| serde_json::from_str(text).unwrap()).to_vec()),
+        ) {
+            for text in [text, json.to_string()] {
+                match parts_of(text.as_bytes()) {
+                    Ok(parts) => for part in &parts {
+                        let names = [part.file(), part.folder()];
+                        let is_plain = |name: &&str| Path::new("x").join(name).parent() == Some(Path::new("x")) && !name.starts_with('.');
+                        assert!(names.iter().flatten().all(is_plain), "{part:?}");
+                    },
+                    Err(fault) => assert!(fault.contains("a manifest"), "{fault}"),
+                }
+                let tree = Tree::new("mutated", &[("a1/r-Manifest.json", &text), ("a1/r-00001.csv", "")]);
+                if let Err(fault) = tree.deliveries(&["a1"], false) {
+                    assert!(fault.contains("nothing was imported"), "{fault}");
+                }
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! some hours after the fact.
 
 use std::collections::BTreeSet;
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -14,7 +14,7 @@ use super::checks::{Check, Checks};
 use super::cur::CurLine;
 use super::delivery::files_of;
 use super::entries::reasonable;
-use super::reading::{ReadFile, content_of, malformed, sha256_of, while_reading, with_text};
+use super::reading::{MOST_LINE, ReadFile, content_of, malformed, sha256_of, while_reading, with_text};
 use super::staging::{Lines, Place, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, id_of, next_version};
 use super::table::{Header, Line};
@@ -186,7 +186,11 @@ fn read(path: &Path, text: &mut dyn BufRead, checks: &mut Checks, mut each: impl
     loop {
         buffer.clear();
         number += 1;
-        if text.read_line(&mut buffer).map_err(|cause| while_reading(path, number, &cause))? == 0 {
+        let read = (&mut *text).take(MOST_LINE as u64).read_line(&mut buffer).map_err(|cause| while_reading(path, number, &cause))?;
+        if read == MOST_LINE && !buffer.ends_with('\n') {
+            return Err(while_reading(path, number, &std::io::ErrorKind::FileTooLarge.into()));
+        }
+        if read == 0 {
             break;
         }
         let line = buffer.trim_end_matches(['\n', '\r']);
@@ -299,7 +303,7 @@ mod tests {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
 
         #[test]
-        fn whatever_a_feed_holds_is_read_or_refused_with_a_sentence(text in crate::mutation::text(&[FEED])) {
+        fn whatever_a_feed_holds_is_read_or_refused_with_a_sentence(text in proptest::prop_oneof![crate::mutation::text(&[FEED]), crate::mutation::tabbed(&[FEED])]) {
             match taken(&text) {
                 Ok(lines) => assert!(lines.iter().all(|line| line.to >= line.from && line.used.is_none_or(|used| used.0 >= 0)), "{lines:?}"),
                 Err(fault) => assert!(fault.contains("nothing was imported"), "{fault}"),

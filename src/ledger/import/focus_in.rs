@@ -78,6 +78,8 @@ const ADDED_BY_1_3: [&str; 8] = [
     "ServiceProviderName",
 ];
 const DAY: i64 = 86_400_000;
+/// The longest that anything is paid for at once: commitments are of one, three or five years. Each row is spread over the days of its span.
+const LONGEST: Millis = Millis(5 * 366 * DAY);
 
 fn is_read(name: &str) -> bool {
     REQUIRED.iter().chain(&ALSO_READ).chain(&IDENTITY).any(|read| *read == name || run_together(read) == name)
@@ -389,6 +391,10 @@ fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options,
     let owner = owner_of(&item, workload.as_ref(), attribution);
     let paid = Paid { item, owner, model: mapping.model(line, &tags) };
     read.content.workloads.extend(workload);
+    if to.since(from) > LONGEST {
+        let fault = line.fault("charge_period_end", &to.to_rfc3339(), "an end at most five years after charge_period_start");
+        options.checks.refuse(Check::BeyondReason, || fault.to_string())?;
+    }
     let days = over_days(from, to, of_others.to_micro_usd());
     let cell = (source, month);
     read.rows.entry(cell.clone()).or_default().entry((file, line.part)).or_default().insert(identity(line, &cell, paid.model.as_deref()));
@@ -440,6 +446,7 @@ fn over_days(from: Timestamp, to: Timestamp, amount: MicroUsd) -> Vec<(Timestamp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutation::REACH;
 
     #[test]
     fn an_amount_is_spread_over_its_days_and_adds_up() {
@@ -462,6 +469,61 @@ mod tests {
         assert_eq!((mapping.label("team", &tags), mapping.label("cost_center", &tags)), (Some("b".into()), Some("17".into())));
         assert_eq!(mapping.label("service", &tags), None);
         assert!(fault.contains("expected one of team"), "{fault}");
+    }
+
+    const ROWS: &str = "BillingAccountId,BillingPeriodStart,ChargePeriodStart,ChargePeriodEnd,EffectiveCost,BillingCurrency,ServiceName,ServiceCategory,ChargeCategory,\
+        ProviderName,ResourceId,Tags\n\
+        123,2026-07-01T00:00:00Z,2026-07-20T00:00:00Z,2026-07-21T00:00:00Z,12.5,USD,Amazon S3,Storage,Usage,AWS,bucket/x,{\"team\": \"a\"}\n\
+        123,2026-07-01T00:00:00Z,2026-07-01T00:00:00Z,2029-07-01T00:00:00Z,-0.00000031,USD,Claude API,AI and Machine Learning,Credit,Anthropic,,\n\
+        123,2026-07-01T00:00:00Z,2026-07-20T07:00:00Z,2026-07-20T08:00:00Z,0.045,USD,Amazon VPC,Networking,Usage,AWS,\
+        arn:aws:ec2:us-east-1:1:natgateway/nat-1,{\"lowtide-share\": \"40\"}\n\
+        124,2026-07-01 00:00:00,2026-07-20T07:00:00Z,2026-07-20T08:00:00Z,0.8,USD,Amazon EC2,Compute,Usage,AWS,i-0a,{user_workload=ml/chat}\n";
+
+    #[test]
+    fn a_span_of_thousands_of_years_is_refused_and_not_spread() {
+        for (from, to, said) in [
+            ("2026-07-20T00:00:00Z", "9999-12-31T00:00:00Z", "a point in time from 2000 to 2199"),
+            ("0001-01-01T00:00:00Z", "2026-07-21T00:00:00Z", "a point in time from 2000 to 2199"),
+            ("2000-01-01T00:00:00Z", "2099-07-21T00:00:00Z", "at most five years after charge_period_start"),
+        ] {
+            let text = ROWS.replacen("2026-07-20T00:00:00Z,2026-07-21T00:00:00Z", &format!("{from},{to}"), 1);
+            let read = crate::mutation::read_file(text, |path| {
+                read_file(path, 1, &Mapping::default(), &mut Options::default(), &mut Read::default()).unwrap_err().to_string()
+            });
+            assert!(read.contains(said), "{from} to {to}: {read}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES / 2))]
+
+        #[test]
+        fn whatever_a_focus_file_holds_adds_up_to_what_it_says_or_is_refused_with_a_sentence(
+            text in crate::mutation::csv(&[ROWS]), accepted in proptest::bool::ANY
+        ) {
+            let (mut read, mut options) = (Read::default(), Options::default());
+            if accepted {
+                options.checks = Checks::accepting([Check::BeyondReason, Check::UnknownColumns, Check::UnknownWorkloads, Check::HoursTwice]);
+            }
+            let done = crate::mutation::read_file(&text, |path| read_file(path, 1, &Mapping::default(), &mut options, &mut read));
+            match done {
+                Ok(file) => {
+                    let days = || read.content.months.iter().flat_map(|(cell, days)| days.keys().map(move |key| (cell.1, key.2)));
+                    assert!(days().all(|(month, day)| REACH.contains(&month.0) && REACH.contains(&day.0) && day.0 % DAY == 0), "{:?}", read.content);
+                    let rows: usize = read.rows.values().flat_map(BTreeMap::values).map(BTreeSet::len).sum();
+                    assert!(rows as u64 <= file.lines && read.of_machines.len() as u64 <= file.lines);
+                }
+                Err(fault) => assert!(fault.to_string().contains("nothing was imported"), "{fault}"),
+            }
+        }
+
+        #[test]
+        fn whatever_span_a_row_has_its_days_add_up(from in REACH, span in proptest::prop_oneof![1 => proptest::prelude::Just(0), 9 => 0..LONGEST.0], amount in proptest::num::i64::ANY) {
+            let (from, to) = (Timestamp(from), Timestamp(from) + Millis(span));
+            let days = over_days(from, to, MicroUsd(amount));
+            assert_eq!(days.iter().map(|(_, part)| i128::from(part.0)).sum::<i128>(), i128::from(amount));
+            assert!(days.iter().all(|(day, _)| *day <= to && *day + Millis(DAY) > from), "{from} to {to}");
+        }
     }
 
     proptest::proptest! {

@@ -31,7 +31,7 @@ pub(super) struct Gateway {
 impl Gateway {
     /// What is left of an amount for the others.
     pub(super) fn of_others(&self, amount: BilledUsd) -> BilledUsd {
-        BilledUsd(amount.0 - amount.0 * self.percent.0 / WHOLE.0)
+        BilledUsd(amount.0 - amount.part(self.percent.0, WHOLE.0).0)
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Rates {
 pub(super) struct Rate(BilledUsd);
 
 const ONE: i128 = 10_000_000_000;
+/// Dollars that no unit of a currency is worth: what is above is an amount in the wrong column.
+const HIGHEST: BilledUsd = BilledUsd(1_000_000 * ONE);
 
 impl Rate {
     /// An amount in dollars, rounded half away from zero at the tenth decimal.
@@ -29,8 +31,9 @@ impl Rate {
         if self.0.0 == ONE {
             return amount;
         }
-        let product = amount.0 * self.0.0;
-        BilledUsd((product + product.signum() * ONE / 2) / ONE)
+        // In two parts: the product of two amounts of a file is longer than a number can be.
+        let (whole, rest) = (amount.0 / ONE, amount.0 % ONE * self.0.0);
+        BilledUsd(whole * self.0.0 + (rest + rest.signum() * ONE / 2) / ONE)
     }
 }
 
@@ -49,8 +52,8 @@ impl Rates {
             |line| {
                 let day = line.time("day").or_else(|_| super::usage::day_of(line, "day"))?;
                 let rate = line.usd("usd_per_unit")?;
-                if rate.0 <= 0 {
-                    return Err(line.fault("usd_per_unit", &rate.to_string(), "more than 0"));
+                if rate.0 <= 0 || rate > HIGHEST {
+                    return Err(line.fault("usd_per_unit", &rate.to_string(), "more than 0 and at most 1000000"));
                 }
                 let currency = line.need("currency", "a currency, as in EUR")?.to_uppercase();
                 match rates.by_currency.entry(currency.clone()).or_default().insert(day, rate) {
@@ -116,10 +119,14 @@ mod tests {
 
         #[test]
         fn whatever_a_file_of_rates_holds_is_read_or_refused_with_a_sentence(
-            text in crate::mutation::text(&["day,currency,usd_per_unit\n2026-07-01,EUR,1.1\n2026-07-15,eur,1.25\n2026-08-01,JPY,0.0068\n"])
+            text in crate::mutation::csv(&["day,currency,usd_per_unit\n2026-07-01,EUR,1.1\n2026-07-15,eur,1.25\n2026-08-01,JPY,0.0068\n"])
         ) {
             match crate::mutation::read_file(&text, Rates::read) {
-                Ok(rates) => assert!(rates.by_currency.values().flat_map(BTreeMap::values).all(|rate| rate.0 > 0)),
+                Ok(rates) => for rate in rates.by_currency.values().flat_map(BTreeMap::values) {
+                    assert!(rate.0 > 0);
+                    let largest: BilledUsd = "-999999999999999.9999999999".parse().unwrap();
+                    assert!(Rate(*rate).times(largest).0 <= 0);
+                },
                 Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
             }
         }

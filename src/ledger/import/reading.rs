@@ -4,9 +4,11 @@
 //! is refused: every member of a gzip file, every entry of a zip file.
 //! Does not: know what the columns mean.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
+use std::rc::Rc;
 
 use parquet::basic::{Compression, LogicalType, TimeUnit};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -16,10 +18,13 @@ use sha2::{Digest, Sha256};
 
 use super::table::{Header, Line};
 use super::{ImportFault, Options};
+use crate::ledger::parquet_rows::{rows, step};
 use crate::ledger::seal::hex;
 
 /// What one `read` asks for.
 const BUFFER: usize = 1 << 18;
+/// The longest line: those of reports have some KB, and a file of a hundred KB may unpack to one of a hundred MB.
+pub(super) const MOST_LINE: usize = 1 << 20;
 
 /// A file that was read to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,9 +139,35 @@ pub(super) fn malformed(path: &Path, line: u64, fault: String) -> ImportFault {
     ImportFault::Malformed { path: path.to_path_buf(), line, fault }
 }
 
+/// Text of which only so much is read as may be kept in memory; what is beyond is a fault.
+pub(super) struct Bounded<'a> {
+    text: &'a mut dyn BufRead,
+    left: Rc<Cell<usize>>,
+}
+
+impl<'a> Bounded<'a> {
+    /// `text`, and how much of it may still be read: whoever has the number sets it again when what was read is kept no longer.
+    pub(super) fn new(text: &'a mut dyn BufRead, most: usize) -> (Self, Rc<Cell<usize>>) {
+        let left = Rc::new(Cell::new(most));
+        (Bounded { text, left: Rc::clone(&left) }, left)
+    }
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.text.read(into)?;
+        let left = self.left.get().checked_sub(read);
+        self.left.set(left.ok_or(std::io::ErrorKind::FileTooLarge)?);
+        Ok(read)
+    }
+}
+
 /// A fault of reading bytes while text was expected.
 pub(super) fn while_reading(path: &Path, line: u64, cause: &std::io::Error) -> ImportFault {
     match cause.kind() {
+        std::io::ErrorKind::FileTooLarge => {
+            malformed(path, line, format!("a line of more than {MOST_LINE} bytes; expected lines of some KB"))
+        }
         std::io::ErrorKind::InvalidData if cause.to_string().contains("UTF-8") => malformed(path, line, "not UTF-8 text".into()),
         _ => damaged(path, cause),
     }
@@ -230,6 +261,7 @@ pub(super) fn each_csv_record(
     // The reader counts a line feed after a carriage return to the line that comes next.
     let behind = text.fill_buf().map_err(|cause| while_reading(path, 1, &cause))?.windows(2).find(|pair| pair[1] == b'\n');
     let behind = u64::from(behind.is_some_and(|pair| pair[0] == b'\r'));
+    let (text, left) = Bounded::new(text, MOST_LINE);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.chain(END.as_bytes()));
     let fault = |line: u64, fault: csv::Error| match fault.kind() {
         csv::ErrorKind::Io(cause) => while_reading(path, line, cause),
@@ -255,6 +287,7 @@ pub(super) fn each_csv_record(
     let mut record = csv::StringRecord::new();
     let (mut lines, mut part) = (0, 0);
     loop {
+        left.set(MOST_LINE);
         let at = reader.position().line();
         if !reader.read_record(&mut record).map_err(|cause| fault(at, cause))? || record.iter().eq([END.trim_matches('\n')]) {
             return Ok(lines);
@@ -292,7 +325,8 @@ fn each_parquet_row(
     each: &mut dyn FnMut(&Line) -> Result<(), ImportFault>,
 ) -> Result<u64, ImportFault> {
     let bad = |cause: parquet::errors::ParquetError| ImportFault::Damaged { path: path.to_path_buf(), cause: cause.to_string() };
-    let reader = SerializedFileReader::new(File::open(path).map_err(unreadable(path))?).map_err(bad)?;
+    let file = File::open(path).map_err(unreadable(path))?;
+    let reader = step(|| SerializedFileReader::new(file)).map_err(bad)?;
     for group in reader.metadata().row_groups() {
         let packed = |column: &parquet::file::metadata::ColumnChunkMetaData| column.compression();
         let other = group
@@ -314,7 +348,7 @@ fn each_parquet_row(
     let nanoseconds: Vec<bool> = fields.iter().map(|field| is_nanoseconds(field)).collect();
     let projection = Type::group_type_builder(schema.name()).with_fields(fields).build().map_err(bad)?;
     let mut lines = 0;
-    for row in reader.get_row_iter(Some(projection)).map_err(bad)? {
+    for row in rows(step(|| reader.get_row_iter(Some(projection))).map_err(bad)?) {
         let row = row.map_err(bad)?;
         lines += 1;
         let texts = row.get_column_iter().zip(&nanoseconds).map(|((_, field), nanoseconds)| match field {
@@ -365,203 +399,4 @@ fn json_of(field: &Field) -> serde_json::Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::path::PathBuf;
-
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str, bytes: &[u8]) -> Self {
-            let path = std::env::temp_dir().join(format!("lowtide-reading-{}-{name}", std::process::id()));
-            std::fs::write(&path, bytes).unwrap();
-            Scratch(path)
-        }
-
-        fn lines(&self) -> Result<Vec<String>, String> {
-            let mut lines = Vec::new();
-            let read = each_line(
-                &self.0,
-                &["a"],
-                |_| true,
-                |line| {
-                    lines.push(line.values.join("|"));
-                    Ok(())
-                },
-            );
-            read.map(|read| assert_eq!(read.lines, u64::try_from(lines.len()).unwrap())).map_err(|fault| fault.to_string())?;
-            Ok(lines)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
-
-    fn gzip(text: &str) -> Vec<u8> {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        packed.write_all(text.as_bytes()).unwrap();
-        packed.finish().unwrap()
-    }
-
-    fn zipped(files: &[(&str, &str)]) -> Vec<u8> {
-        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        for (name, text) in files {
-            archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
-            archive.write_all(text.as_bytes()).unwrap();
-        }
-        archive.finish().unwrap().into_inner()
-    }
-
-    #[test]
-    fn the_same_lines_are_read_from_every_wrapping() {
-        let text = "a,b\n1,2\n3,4\n";
-        let two_members = [gzip("a,b\n1,2\n"), gzip("3,4\n")].concat();
-        for (name, bytes) in [
-            ("plain", text.as_bytes().to_vec()),
-            ("gz", gzip(text)),
-            ("members.gz", two_members),
-            ("zip", zipped(&[("x.csv", text)])),
-            ("mac.zip", zipped(&[("x.csv", text), ("__MACOSX/._x.csv", "Mac OS X")])),
-            ("twice", b"a,b\n1,2\na,b\n3,4\n".to_vec()),
-            // As spreadsheets and databases save it: a mark, quoted names, carriage returns, empty rows at the end.
-            ("mark", b"\xef\xbb\xbf\"a\",\"b\"\r\n\"1\",\"2\"\r\n3,4\r\n,\r\n\r\n".to_vec()),
-            ("two-marks", b"\xef\xbb\xbfa,b\n1,2\n\xef\xbb\xbfa,b\n3,4\n".to_vec()),
-        ] {
-            assert_eq!(Scratch::new(name, &bytes).lines().unwrap(), ["1|2", "3|4"], "{name}");
-        }
-    }
-
-    #[test]
-    fn what_is_packed_is_known_by_what_it_says() {
-        let text = "a,b\n1,2\n";
-        let content = |name: &str, bytes: &[u8]| content_of(&Scratch::new(name, bytes).0).unwrap();
-        let plain = content("says", text.as_bytes());
-        for (name, bytes) in
-            [("says.gz", gzip(text)), ("says.2.gz", [gzip("a,b\n"), gzip("1,2\n")].concat()), ("says.zip", zipped(&[("x", text)]))]
-        {
-            assert_eq!(content(name, &bytes), plain, "{name}");
-        }
-        assert_ne!(content("other", b"a,b\n1,3\n"), plain);
-    }
-
-    #[test]
-    fn what_is_damaged_or_cut_is_refused() {
-        let (first, second) = (gzip(&format!("a,b\n{}", "1,2\n".repeat(500))), gzip(&"3,4\n".repeat(500)));
-        let both = [first.clone(), second.clone()].concat();
-        let mut bad_second = both.clone();
-        bad_second[first.len() + 12] ^= 0x55;
-        let mut bad_header = both.clone();
-        bad_header[first.len()] = 0;
-        let mut bad_checksum = both.clone();
-        *bad_checksum.last_mut().unwrap() ^= 1;
-        let zip = zipped(&[("x.csv", "a,b\n1,2\n")]);
-        for (name, bytes) in [
-            ("cut.gz", both[..both.len() - 5].to_vec()),
-            ("cut-in-first.gz", first[..first.len() / 2].to_vec()),
-            ("second.gz", bad_second),
-            ("header.gz", bad_header),
-            ("checksum.gz", bad_checksum),
-            ("cut.zip", zip[..zip.len() - 10].to_vec()),
-            ("cut.csv", b"a,b\n1,2\n3".to_vec()),
-            ("cut-in-quotes.csv", b"a,b\n1,2\n3,\"4 and".to_vec()),
-            ("cut-in-last-quotes.csv", b"a,b\n1,2\n3,\"4 and\n".to_vec()),
-            ("cut-in-header.csv", b"a,\"b\n".to_vec()),
-            ("cut-in-quotes.csv.gz", gzip("a,b\n1,2\n3,\"4")),
-            ("two.zip", zipped(&[("x.csv", "a\n"), ("y.csv", "a\n")])),
-            ("other-header.csv", b"a,b\n1,2\nb,a\n3,4\n".to_vec()),
-            ("empty.csv", Vec::new()),
-            ("not-text.csv", b"a,b\n\xff\xfe,1\n".to_vec()),
-            ("parquet", b"PAR1 and nothing".to_vec()),
-            ("garbage.gz", [both.clone(), b"trailing".to_vec()].concat()),
-            ("nameless.csv", b"a,b,\n1,2,3\n".to_vec()),
-        ] {
-            let fault = Scratch::new(name, &bytes).lines().unwrap_err();
-            assert!(fault.ends_with("nothing was imported"), "{name}: {fault}");
-        }
-    }
-
-    #[test]
-    fn a_fault_names_its_line_whatever_ends_lines() {
-        for (name, end) in [("unix.csv", "\n"), ("windows.csv", "\r\n")] {
-            let file = Scratch::new(name, ["a,b", "1,2", "\"3", "4\",5", "6"].join(end).as_bytes());
-            let fault = file.lines().unwrap_err();
-            assert!(fault.contains(", line 5: 1 values for 2 columns"), "{fault}");
-        }
-    }
-
-    #[test]
-    fn what_a_spreadsheet_made_of_a_file_is_named() {
-        let utf16 = [0xff, 0xfe].into_iter().chain("a,b\n1,2\n".encode_utf16().flat_map(u16::to_le_bytes)).collect::<Vec<u8>>();
-        for (name, bytes, said) in [
-            ("semicolons.csv", b"a;b\n1;2,5\n".to_vec(), "separated by semicolons; expected commas, points in amounts"),
-            ("marked.csv", b"\xef\xbb\xbfa;b\r\n1;2,5\r\n".to_vec(), "separated by semicolons"),
-            ("separator.csv", b"sep=;\na;b\n1;2\n".to_vec(), "separated by semicolons"),
-            ("tabs.csv", b"a\tb\n1\t2\n".to_vec(), "separated by tabs"),
-            ("utf16.csv", utf16, "the text is UTF-16; expected UTF-8"),
-            ("column-twice.csv", b"a,b,A\n1,2,3\n".to_vec(), "the column a is there twice"),
-        ] {
-            let fault = Scratch::new(name, &bytes).lines().unwrap_err();
-            assert!(fault.contains(said), "{name}: {fault}");
-        }
-        // A quote in the middle of a value opens nothing.
-        assert_eq!(Scratch::new("inch.csv", b"a,b\n1,a 5\" disk\n2,\"x\"").lines().unwrap(), ["1|a 5\" disk", "2|x"]);
-        // Columns without a name and without a value are what a spreadsheet leaves.
-        assert_eq!(Scratch::new("empty-columns.csv", b"a,b,,\n1,2,,\n,,,\n").lines().unwrap(), ["1|2||"]);
-    }
-
-    /// One row of each kind of value, written by the library itself.
-    fn parquet(packing: Compression) -> Vec<u8> {
-        use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FixedLenByteArray, FixedLenByteArrayType, Int32Type, Int64Type};
-        let schema = "message m { required binary a; required binary text (STRING); required int64 nanos (TIMESTAMP(NANOS,true));
-            required int64 micros (TIMESTAMP(MICROS,true)); required int32 day (DATE); required int64 small (DECIMAL(18,10));
-            required fixed_len_byte_array(16) wide (DECIMAL(38,10)); required double tiny; optional binary nothing (STRING);
-            required group tags (MAP) { repeated group key_value { required binary key (STRING); optional binary value (STRING); } } }";
-        let schema = std::sync::Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
-        let properties =
-            parquet::file::properties::WriterProperties::builder().set_compression(packing).set_dictionary_enabled(true).build();
-        let mut writer = parquet::file::writer::SerializedFileWriter::new(Vec::new(), schema, std::sync::Arc::new(properties)).unwrap();
-        let mut group = writer.next_row_group().unwrap();
-        let text = |text: &str| ByteArray::from(text.as_bytes().to_vec());
-        for at in 0.. {
-            let Some(mut column) = group.next_column().unwrap() else { break };
-            let (defined, repeated) = (Some(&[1_i16][..]), Some(&[0_i16][..]));
-            match at {
-                0 => column.typed::<ByteArrayType>().write_batch(&[text("bare")], None, None),
-                1 => column.typed::<ByteArrayType>().write_batch(&[text("said")], None, None),
-                2 => column.typed::<Int64Type>().write_batch(&[1_784_505_600_000_000_000], None, None),
-                3 => column.typed::<Int64Type>().write_batch(&[1_784_505_600_000_000], None, None),
-                4 => column.typed::<Int32Type>().write_batch(&[20_654], None, None),
-                5 => column.typed::<Int64Type>().write_batch(&[-913_000_000], None, None),
-                6 => {
-                    let wide = FixedLenByteArray::from((-12_500_000_000_i128).to_be_bytes().to_vec());
-                    column.typed::<FixedLenByteArrayType>().write_batch(&[wide], None, None)
-                }
-                7 => column.typed::<DoubleType>().write_batch(&[1.234_567_890_123_456_7e-8], None, None),
-                8 => column.typed::<ByteArrayType>().write_batch(&[], Some(&[0]), None),
-                9 => column.typed::<ByteArrayType>().write_batch(&[text("user_team")], defined, repeated),
-                _ => column.typed::<ByteArrayType>().write_batch(&[text("search")], Some(&[2]), repeated),
-            }
-            .unwrap();
-            column.close().unwrap();
-        }
-        group.close().unwrap();
-        writer.into_inner().unwrap()
-    }
-
-    #[test]
-    fn parquet_is_read_in_every_type_and_packing_that_writers_use() {
-        for packing in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::GZIP(parquet::basic::GzipLevel::default())] {
-            assert_eq!(
-                Scratch::new(&format!("{packing}.parquet"), &parquet(packing)).lines().unwrap(),
-                [
-                    r#"bare|said|2026-07-20T00:00:00Z|2026-07-20T00:00:00Z|2026-07-20|-0.0913000000|-1.2500000000|0.000000012345678901234567||{"user_team":"search"}"#
-                ],
-                "{packing}"
-            );
-        }
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@
 //! it replaces the older whole.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -16,8 +16,8 @@ use super::entries::{
 };
 use super::reading::{ReadFile, each_known_line};
 use super::statement::{Cell, Held, Kind, Outcome};
-use super::table::Line;
-use super::usage::{day_of, month_cell, workload_of, write};
+use super::table::{Line, is_in_reach};
+use super::usage::{day_of, midnight, month_cell, workload_of, write};
 use super::{ImportFault, Options};
 use crate::core::units::ids::{ObjectRef, derive_uuid};
 use crate::core::units::money::MicroUsd;
@@ -42,21 +42,7 @@ type Days = BTreeMap<(ObjectRef, Timestamp), i128>;
 pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
     turns::take(connection, Turn::Import).await?;
     let (mut days, mut spoken) = (Days::new(), Spoken::default());
-    let files = each_file_once(paths, |file, path| {
-        let mut said = Said::default();
-        let read = each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
-            said.count(line);
-            let workload = workload_of(line, "workload")?;
-            let parts = per_day(line, "revenue_usd", options)?;
-            spoken.once(&mut options.checks, (file, line.part), &workload.to_string(), &parts)?;
-            for (day, amount) in parts {
-                *days.entry((workload.clone(), day)).or_default() += i128::from(amount.0);
-            }
-            Ok(())
-        })?;
-        said.refuse_repeated(&mut options.checks, &read)?;
-        Ok(read)
-    })?;
+    let files = each_file_once(paths, |file, path| read_file(path, file, &mut days, &mut spoken, options))?;
     known_workloads(connection, &days.keys().map(|(workload, _)| workload.clone()).collect(), &mut options.checks).await?;
     let mut by_month: BTreeMap<Timestamp, Days> = BTreeMap::new();
     for ((workload, day), amount) in days {
@@ -69,6 +55,22 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
         outcomes.push(take_month(connection, cell, &days, &files, &mut options.checks).await?);
     }
     Ok(outcomes)
+}
+
+fn read_file(path: &Path, file: usize, days: &mut Days, spoken: &mut Spoken, options: &mut Options) -> Result<ReadFile, ImportFault> {
+    let mut said = Said::default();
+    let read = each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
+        said.count(line);
+        let workload = workload_of(line, "workload")?;
+        let parts = per_day(line, "revenue_usd", options)?;
+        spoken.once(&mut options.checks, (file, line.part), &workload.to_string(), &parts)?;
+        for (day, amount) in parts {
+            *days.entry((workload.clone(), day)).or_default() += i128::from(amount.0);
+        }
+        Ok(())
+    })?;
+    said.refuse_repeated(&mut options.checks, &read)?;
+    Ok(read)
 }
 
 async fn take_month(
@@ -117,13 +119,14 @@ async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<
 
 /// The days of a line's period, each with its part of an amount in micro-dollars; the parts add up.
 pub(super) fn per_day(line: &Line, column: &str, options: &mut Options) -> Result<Vec<(Timestamp, MicroUsd)>, ImportFault> {
-    let expected = "a day as 2026-07-20, or a month as 2026-07";
+    let expected = "a day as 2026-07-20, or a month as 2026-07, from 2000 to 2199";
     let text = line.need("period", expected)?;
     let (first, days) = match day_of(line, "period") {
         Ok(day) => (day, 1),
         Err(_) => {
-            let first: jiff::civil::Date = format!("{text}-01").parse().map_err(|_| line.fault("period", text, expected))?;
-            (Timestamp::from_date(i64::from(first.year()), i64::from(first.month()), 1), i64::from(first.days_in_month()))
+            let first: Option<jiff::civil::Date> = format!("{text}-01").parse().ok();
+            let first = first.filter(|first| is_in_reach(midnight(*first))).ok_or_else(|| line.fault("period", text, expected))?;
+            (midnight(first), i64::from(first.days_in_month()))
         }
     };
     let amount = options.rates.of(line, "currency", first)?.times(line.usd(column)?);
@@ -136,8 +139,9 @@ pub(super) fn per_day(line: &Line, column: &str, options: &mut Options) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::import::checks::Check;
     use crate::ledger::import::reading::each_csv_record;
-    use std::path::Path;
+    use crate::mutation::REACH;
 
     #[test]
     fn a_month_is_spread_over_its_days_to_the_micro_dollar() {
@@ -151,5 +155,29 @@ mod tests {
         assert_eq!(days.len(), 29);
         assert_eq!(days[..28].iter().map(|(_, micro)| micro.0).sum::<i64>(), 100_000_000);
         assert_eq!(days[28], (Timestamp::from_date(2026, 3, 5), MicroUsd(-1_500_000)));
+    }
+
+    const REVENUE: &str =
+        "period,workload,revenue_usd,currency\n2026-02,ml/chat,100,USD\n2026-03-05,ml/chat,-1.5,\n2026-03-05,ml/other,7e3,USD\n";
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_file_of_revenue_holds_is_read_by_the_day_or_refused_with_a_sentence(
+            text in crate::mutation::csv(&[REVENUE]), accepted in proptest::bool::ANY
+        ) {
+            let (mut days, mut spoken, mut options) = (Days::new(), Spoken::default(), Options::default());
+            if accepted {
+                options.checks = Checks::accepting([Check::BeyondReason, Check::UnknownColumns, Check::HoursTwice]);
+            }
+            match crate::mutation::read_file(&text, |path| read_file(path, 1, &mut days, &mut spoken, &mut options)) {
+                Ok(_) => for ((workload, day), amount) in days {
+                    assert!(!workload.namespace.is_empty() && !workload.name.contains('/') && REACH.contains(&day.0) && day.0 % DAY == 0);
+                    assert!(accepted || amount.abs() <= 10_000_000 * 1_000_000 * 3, "{amount}");
+                },
+                Err(fault) => assert!(fault.to_string().contains("nothing was imported"), "{fault}"),
+            }
+        }
     }
 }

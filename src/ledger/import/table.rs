@@ -172,10 +172,15 @@ impl<'a> Line<'a> {
 
     /// A point in time.
     pub(super) fn time(&self, name: &str) -> Result<Timestamp, ImportFault> {
-        let expected = "a point in time, as in 2026-07-20T07:00:00Z or 2026-07-20 07:13:47 UTC";
+        let expected = "a point in time from 2000 to 2199, as in 2026-07-20T07:00:00Z or 2026-07-20 07:13:47 UTC";
         let text = self.need(name, expected)?;
-        time_of(text).ok_or_else(|| self.fault(name, text, expected))
+        time_of(text).filter(|at| is_in_reach(*at)).ok_or_else(|| self.fault(name, text, expected))
     }
+}
+
+/// Whether anything can have been paid for then: a slip in a year would be spread over thousands of them, each month with a partition of its own.
+pub(super) fn is_in_reach(at: Timestamp) -> bool {
+    (Timestamp::from_date(2000, 1, 1)..Timestamp::from_date(2200, 1, 1)).contains(&at)
 }
 
 /// RFC 3339, or `2026-07-20 07:13:47 UTC` as the feed has it, or without a zone (then UTC) as older reports have it.

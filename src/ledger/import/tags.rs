@@ -106,4 +106,25 @@ mod tests {
             assert_eq!(Tags::read(bad), None, "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_column_of_tags_holds_is_tags_that_have_values_or_none(
+            text in crate::mutation::text(&[
+                r#"{"team": "search", "cost-center": "7, a", "paid": true}"#,
+                r#"{"team": "", "": "x"}"#,
+                r#""Team": "search","CostCenter": "7, a""#,
+                r#"[{"key": "team", "value": "search"}, {"Key": "cost_center", "Value": null}]"#,
+                "{user_team=search, user_cost_center=7, a}",
+            ])
+        ) {
+            if let Some(tags) = Tags::read(&text) {
+                assert!(tags.0.keys().all(|key| tags.get(key).is_none_or(|value| !value.is_empty())), "{tags:?}");
+                // As JSON they say the same.
+                assert_eq!(Tags::read(&serde_json::json!(tags.0).to_string()), Some(tags));
+            }
+        }
+    }
 }

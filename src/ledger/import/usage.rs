@@ -14,7 +14,7 @@ use super::delivery::each_file_once;
 use super::entries::{Origin, Version, known_workloads, new_version, not_much_changed, nothing_missing, period_in_words, source_of};
 use super::reading::{ReadFile, each_known_line};
 use super::statement::{Cell, Held, Kind, Outcome};
-use super::table::Line;
+use super::table::{Line, is_in_reach};
 use super::{ImportFault, Options, Taken};
 use crate::core::units::ids::{ObjectRef, derive_uuid};
 use crate::core::units::time::{Millis, Timestamp};
@@ -267,10 +267,10 @@ pub(super) fn workload_named(text: &str) -> Option<ObjectRef> {
 
 /// A column with a calendar day; its midnight.
 pub(super) fn day_of(line: &Line, column: &str) -> Result<Timestamp, ImportFault> {
-    let expected = "a day as 2026-07-20";
+    let expected = "a day as 2026-07-20, from 2000 to 2199";
     let text = line.need(column, expected)?;
-    let day: jiff::civil::Date = text.parse().map_err(|_| line.fault(column, text, expected))?;
-    Ok(midnight(day))
+    let day: Option<jiff::civil::Date> = text.parse().ok();
+    day.map(midnight).filter(|day| is_in_reach(*day)).ok_or_else(|| line.fault(column, text, expected))
 }
 
 pub(super) fn midnight(day: jiff::civil::Date) -> Timestamp {
@@ -367,6 +367,7 @@ async fn revise(connection: &mut PgConnection, usage: &[UsageHour], source: &str
 mod tests {
     use super::*;
     use crate::ledger::import::reading::each_csv_record;
+    use crate::mutation::REACH;
 
     #[test]
     fn usage_is_read_by_the_hour_and_refused_where_it_is_wrong() {
@@ -401,14 +402,14 @@ mod tests {
 
         #[test]
         fn whatever_a_usage_file_holds_is_read_or_refused_with_a_sentence(
-            text in crate::mutation::text(&["hour,workload,requests,tokens\n2026-07-20T07:00:00Z,ml/chat,1200,3.5\n2026-07-20T08:00:00Z,ml/chat,,7\n"])
+            text in crate::mutation::csv(&["hour,workload,requests,tokens\n2026-07-20T07:00:00Z,ml/chat,1200,3.5\n2026-07-20T08:00:00Z,ml/chat,,7\n"])
         ) {
             let mut usage = Hours::new();
             let done = each_csv_record(Path::new("usage.csv"), &mut text.as_bytes(), (&["hour", "workload"], &|_| true), &mut |line| {
                 read_line(line, &mut usage)
             });
             match done {
-                Ok(_) => assert!(usage.values().all(|micro| *micro >= 0), "{usage:?}"),
+                Ok(_) => assert!(usage.iter().all(|((_, _, hour, _), micro)| *micro >= 0 && REACH.contains(&hour.0)), "{usage:?}"),
                 Err(fault) => assert!(fault.to_string().contains("nothing was imported"), "{fault}"),
             }
         }

@@ -15,9 +15,9 @@ use sqlx::PgConnection;
 use super::checks::{Check, Checks};
 use super::delivery::each_file_once;
 use super::entries::known_workloads;
-use super::reading::{ReadFile, each_line, malformed, sha256_of, with_text};
+use super::reading::{Bounded, ReadFile, each_line, malformed, sha256_of, with_text};
 use super::statement::Outcome;
-use super::table::Line;
+use super::table::{Line, is_in_reach};
 use super::usage::{Hours, take_days, workload_of};
 use super::{ImportFault, Options};
 use crate::core::units::ids::ObjectRef;
@@ -27,6 +27,8 @@ use crate::ledger::turns::{self, Turn};
 
 const HOUR: i64 = 3_600_000;
 const MILLION: i128 = 1_000_000;
+/// The most text of one file of pages, which are read into memory: a month of hours by model has some MB.
+const MOST_PAGES: usize = 256 << 20;
 const FIELDS: [&str; 5] = ["project", "workspace", "api_key", "user", "model"];
 
 /// Whose usage it is: by field and value of a row, the workload.
@@ -322,7 +324,8 @@ fn pages_of(path: &Path, text: &mut dyn std::io::BufRead) -> Result<Vec<Page>, I
         Several(Vec<Page>),
     }
     let mut pages = Vec::new();
-    for read in serde_json::Deserializer::from_reader(text).into_iter::<Pages>() {
+    let (text, _) = Bounded::new(text, MOST_PAGES);
+    for read in serde_json::Deserializer::from_reader(std::io::BufReader::new(text)).into_iter::<Pages>() {
         let expected = "expected pages of a usage report: {\"data\": [{\"results\": [...]}]}";
         let read = read.map_err(|fault| malformed(path, u64::try_from(fault.line()).unwrap_or(1), format!("{expected}; {fault}")))?;
         match read {
@@ -436,12 +439,16 @@ fn checked(path: &Path, line: u64, row: Row) -> Result<Row, ImportFault> {
     if [row.requests.unwrap_or(0), row.tokens_in, row.tokens_out].iter().any(|amount| *amount < 0) {
         return Err(malformed(path, line, "a negative number of tokens or requests".into()));
     }
+    if !is_in_reach(row.from) {
+        return Err(malformed(path, line, format!("a bucket from {}; expected a year from 2000 to 2199", row.from)));
+    }
     Ok(row)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutation::REACH;
 
     fn rows(name: &str, text: &str) -> Result<(Vec<Row>, bool), String> {
         let path = std::env::temp_dir().join(format!("lowtide-vendor-{}-{name}", std::process::id()));
@@ -511,13 +518,19 @@ mod tests {
 
         #[test]
         fn whatever_a_vendor_writes_is_read_or_refused_with_a_sentence(
-            text in crate::mutation::text(&[OPENAI, OPENAI_CSV, ANTHROPIC, ANTHROPIC_CSV]),
+            text in proptest::prop_oneof![
+                crate::mutation::text(&[OPENAI, OPENAI_CSV, ANTHROPIC, ANTHROPIC_CSV]),
+                crate::mutation::csv(&[OPENAI_CSV, ANTHROPIC_CSV])
+            ],
             page in crate::mutation::json([OPENAI, ANTHROPIC].iter().map(|text| serde_json::from_str(text).unwrap()).collect()),
             projects in crate::mutation::text(&["field,value,workload\nproject,proj_a,ml/chat\napi_key,k,ml/agents\n"]),
         ) {
             for text in [text, page.to_string()] {
                 match rows("mutated", &text) {
-                    Ok((rows, _)) => assert!(rows.iter().all(|row| row.to > row.from && row.tokens_in >= 0 && row.tokens_out >= 0), "{text}"),
+                    Ok((rows, _)) => assert!(
+                        rows.iter().all(|row| row.to > row.from && REACH.contains(&row.from.0) && row.tokens_in >= 0 && row.tokens_out >= 0),
+                        "{text}"
+                    ),
                     Err(fault) => assert!(fault.len() > 20, "{fault}"),
                 }
             }

@@ -263,4 +263,27 @@ mod tests {
             assert!(fault.contains(says), "{fault}");
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_file_of_budgets_holds_is_plans_of_at_least_nothing_or_refused_with_a_sentence(
+            file in crate::mutation::json(vec![serde_json::json!({ "budgets": [
+                { "name": "search", "from": "2026-07", "monthlyUsd": "1500.50", "for": { "team": "search" } }, { "name": "old", "from": "2026-08" }] })]),
+            text in crate::mutation::text(&["budgets:\n- {name: search, from: 2026-07, monthlyUsd: '1500.50', for: {team: search}}\n- {name: old, from: 2026-08}\n"]),
+            amount in crate::mutation::cell(),
+        ) {
+            let of_amount = serde_json::json!({ "budgets": [{ "name": "search", "from": "2026-07", "monthlyUsd": amount }] });
+            for text in [file.to_string(), text, of_amount.to_string()] {
+                match read("b.yaml", &text) {
+                    Ok(budgets) => for budget in budgets {
+                        assert!(!budget.name.trim().is_empty() && budget.monthly.is_none_or(|usd| usd.0 >= 0), "{budget:?}");
+                        assert_eq!(budget.from.to_string().parse(), Ok(budget.from));
+                    },
+                    Err(fault) => assert!(fault.to_string().contains("b.yaml"), "{fault}"),
+                }
+            }
+        }
+    }
 }

@@ -56,8 +56,8 @@ pub fn read(path: &str, text: &str) -> Result<BTreeMap<String, Scenario>, Foreca
         if factors.into_iter().any(|factor| !factor.is_finite() || !(0.0..=100.0).contains(factor)) {
             return Err(wrong(format!("scenario {name:?}: a factor is not between 0 and 100; 1.1 is a tenth more")));
         }
-        if scenario.adds.values().any(|added| !added.usd_per_month.is_finite() || added.from_month == 0) {
-            return Err(wrong(format!("scenario {name:?}: adds needs usd_per_month, and from_month of at least 1")));
+        if scenario.adds.values().any(|added| !(-1e9..=1e9).contains(&added.usd_per_month) || added.from_month == 0) {
+            return Err(wrong(format!("scenario {name:?}: adds needs usd_per_month of at most a billion, and from_month of at least 1")));
         }
     }
     let mut scenarios = file.scenarios;
@@ -254,6 +254,27 @@ mod tests {
         {
             let fault = read("s.yaml", text).unwrap_err().to_string();
             assert!(fault.contains(says), "{fault}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_file_of_scenarios_holds_can_be_reckoned_with_or_is_refused_with_a_sentence(
+            file in crate::mutation::json(vec![serde_json::json!({ "scenarios": { "summer": { "note": "holidays", "volume_per_month": { "inference": 0.9 },
+                "gpu_hours_per_unit": { "all": 1.1 }, "price": 1.2, "adds": { "api": { "usd_per_month": 50, "from_month": 2 } } } } })]),
+            text in crate::mutation::text(&["scenarios:\n  summer:\n    note: holidays\n    price: 1.2\n    adds: {api: {usd_per_month: 50}}\n"]),
+        ) {
+            for text in [file.to_string(), text] {
+                match read("s.yaml", &text) {
+                    Ok(scenarios) => for scenario in scenarios.values() {
+                        assert!((0.0..=100.0).contains(&scenario.price), "{scenario:?}");
+                        assert!(scenario.adds.values().all(|added| added.usd_per_month.abs() <= 1e9 && added.from_month > 0), "{scenario:?}");
+                    },
+                    Err(fault) => assert!(fault.to_string().contains("s.yaml"), "{fault}"),
+                }
+            }
         }
     }
 }
