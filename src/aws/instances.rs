@@ -132,7 +132,8 @@ pub(super) fn instance_state(name: &InstanceStateName) -> Option<InstanceState> 
     match name {
         InstanceStateName::Pending => Some(InstanceState::Pending),
         InstanceStateName::Running => Some(InstanceState::Running),
-        InstanceStateName::ShuttingDown | InstanceStateName::Stopping | InstanceStateName::Stopped => Some(InstanceState::ShuttingDown),
+        InstanceStateName::Stopping | InstanceStateName::Stopped => Some(InstanceState::Stopped),
+        InstanceStateName::ShuttingDown => Some(InstanceState::ShuttingDown),
         InstanceStateName::Terminated => Some(InstanceState::Terminated),
         _ => None,
     }
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_stopped_instance_is_on_its_way_out_and_a_new_state_is_not_guessed() {
-        assert_eq!(instance_state(&InstanceStateName::Stopped), Some(InstanceState::ShuttingDown));
+        assert_eq!(instance_state(&InstanceStateName::Stopped), Some(InstanceState::Stopped));
         assert_eq!(instance_state(&InstanceStateName::from("dreaming")), None);
     }
 

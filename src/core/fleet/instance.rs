@@ -13,6 +13,8 @@ pub enum InstanceState {
     Pending,
     /// Paid for.
     Running,
+    /// Somebody stopped it, or is about to: it computes nothing, its volumes cost, and whoever may can start it again.
+    Stopped,
     /// On its way out.
     ShuttingDown,
     /// Gone.

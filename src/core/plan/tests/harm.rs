@@ -282,6 +282,20 @@ fn prices_that_move_make_no_new_refusals() {
     assert_eq!((said(&toy, "Unplaceable"), toy.decisions().len()), (1, 1), "{:?}", toy.events);
 }
 
+#[test]
+fn a_machine_that_a_person_stops_is_ended_and_its_work_placed_again() {
+    let mut toy = working(1);
+    let machine = toy.all_instances().remove(0);
+    let Some(Observed::Known { value, .. }) = toy.world.instances.get_mut(&machine.capacity.region) else { unreachable!() };
+    value.get_mut(&machine.id).unwrap().state = InstanceState::Stopped;
+    toy.run(200);
+    let ended = toy.all_instances().into_iter().find(|i| i.id == machine.id).map(|i| i.state);
+    assert!(ended.is_none_or(|state| state == InstanceState::Terminated), "{ended:?}");
+    let told: Vec<_> = toy.decisions().into_iter().filter(|d| d.trigger == Trigger::InstanceLost).map(|d| d.text.clone()).collect();
+    assert!(told.len() == 1 && told[0].contains("was stopped"), "{told:?}");
+    assert!(toy.world.claims.values().all(|claim| claim.status.instance.as_ref() != Some(&machine.id)));
+}
+
 /// "Launch more like this" copies every tag but EC2's own: a person's machine, with our tags.
 #[test]
 fn a_machine_that_somebody_launched_as_a_copy_of_ours_is_reported_and_never_ended() {
