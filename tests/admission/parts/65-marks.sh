@@ -33,6 +33,8 @@ expect_refused "a pod made unmanaged gets the label later" "is set at admission 
   'as_owner create -f - <<<"$(pod plain null "$(pod_spec)")" >/dev/null && as_owner -n work label pod plain lowtide.dev/managed=true'
 
 # On the way in.
+expect_refused "a new pod with the label and without our annotation" "the label lowtide.dev/managed is for pods with the annotation lowtide.dev/workload" \
+  try_as_owner "$(pod probe null "$(pod_spec)" | sed 's/"metadata":{"name"/"metadata":{"labels":{"lowtide.dev\/managed":"true"},"name"/')"
 for key in claim attempt replaces; do
   expect_refused "a new pod with $key" "lowtide.dev/$key is written only by lowtide" try_as_owner "$(pod probe "{\"lowtide.dev/$key\":\"7\"}")"
 done

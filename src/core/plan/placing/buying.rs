@@ -14,7 +14,7 @@ use super::bindings::{bind_as_kept, bindings_of, keep_bindings};
 use super::deadline;
 use super::judging::Judged;
 use super::refusing::refuse;
-use super::replacing::{is_rescue, replaced_pod};
+use super::replacing::{is_rescue, replaced_pod, trigger_of};
 use super::room::{free_room, kept_for};
 use super::tied;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
@@ -190,15 +190,6 @@ fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
         from_region: from.map(|c| c.spec.capacity.region.clone()),
         work: matches!(old.mobility, Mobility::Job { .. }).then(|| Box::new(deadline::work_before(pass, old))),
     }))
-}
-
-pub(super) fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
-    let leaving = replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));
-    match leaving.and_then(|claim| claim.status.moving.as_ref()) {
-        Some(mark) => mark.trigger,
-        None if pass.world.held(pod).attempt > 0 => Trigger::LaunchRefused,
-        None => Trigger::PendingPod,
-    }
 }
 
 /// What would have been paid instead of the offer that was chosen.

@@ -6,8 +6,8 @@
 use super::super::pass::Pass;
 use super::super::reporting::wording;
 use super::beyond;
-use super::buying::trigger_of;
 use super::deadline::Verdict;
+use super::replacing::trigger_of;
 use crate::core::action::{Event, EventKind, EventSubject};
 use crate::core::record::{Decision, Judgement, LedgerRecord, Outcome, REFUSALS_AN_HOUR, code_of};
 use crate::core::snapshot::Lane;
@@ -90,6 +90,6 @@ const HOUR: Millis = Millis::from_hours(1);
 /// What makes a refusal news: which reasons rule offers out, and that an hour has passed. How many offers each rules out and which came nearest change with
 /// every price, so they are said but are no news.
 fn refusal_key(judgement: &Judgement, created_at: Timestamp, now: Timestamp) -> String {
-    let reasons: Vec<_> = judgement.refused.iter().map(|(reason, _)| code_of(reason)).collect();
+    let reasons: Vec<_> = judgement.refused.keys().map(code_of).collect();
     format!("{}@{}", reasons.join(","), now.since(created_at).0.div_euclid(HOUR.0))
 }

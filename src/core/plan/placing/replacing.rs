@@ -1,9 +1,10 @@
 //! Which pod a waiting pod replaces, and whether that makes it a rescue.
 //!
-//! Decides: whose replacement a gated pod is.
+//! Decides: whose replacement a gated pod is, and so what set off its placement.
 //! Does not: let pods go (`moving::migration`) or place them (`buying`).
 
 use super::super::pass::Pass;
+use crate::core::fleet::Trigger;
 use crate::core::units::time::Millis;
 use crate::core::workload::{Mobility, Pod, PodPhase};
 
@@ -39,4 +40,14 @@ pub(in crate::core::plan) fn is_rescue(pass: &Pass, pod: &Pod) -> bool {
     }
     let left = replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));
     left.is_some_and(|claim| claim.status.interruption.is_some() || claim.is_left_for_maintenance())
+}
+
+/// What set off the placement of a pod that waits: the loss or the leaving of a machine, a refused launch, or the pod itself.
+pub(super) fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
+    let leaving = replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));
+    match leaving.and_then(|claim| claim.status.moving.as_ref()) {
+        Some(mark) => mark.trigger,
+        None if pass.world.held(pod).attempt > 0 => Trigger::LaunchRefused,
+        None => Trigger::PendingPod,
+    }
 }
