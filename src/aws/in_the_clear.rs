@@ -50,7 +50,9 @@ impl HttpConnector for Connector {
 }
 
 fn may_be_sent(url: &str) -> Result<(), endpoint::InsecureEndpoint> {
-    let host = url.strip_prefix("http://").map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    // Whatever stands before an @ is no host.
+    let host =
+        url.strip_prefix("http://").map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default()).filter(|host| !host.contains('@'));
     let name = host.map(|host| match host.strip_prefix('[') {
         Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
@@ -81,6 +83,8 @@ mod tests {
             "http://169.254.1.1/",
             "http://169.254.169.254.example/",
             "http://169.254.169.254@example.com/",
+            "http://169.254.169.254:x@example.com/",
+            "http://[fd00:ec2::254]@example.com/",
             "http://ec2.us-east-1.amazonaws.com/",
         ] {
             assert!(may_be_sent(bad).is_err(), "{bad}");

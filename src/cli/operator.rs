@@ -43,6 +43,12 @@ pub struct OperatorArgs {
     /// The admission policy (and its binding) that limits the operator's own rights to what it does: the chart's. Not looked for unless named.
     #[arg(long, env = "LOWTIDE_GUARD_POLICY")]
     pub guard_policy: Option<String>,
+    /// SHA-256 of what the marks policy must say; the chart sets it. Unless given, what it says is not compared.
+    #[arg(long, env = "LOWTIDE_MARKS_POLICY_SUM")]
+    pub marks_policy_sum: Option<String>,
+    /// The same of the guard.
+    #[arg(long, env = "LOWTIDE_GUARD_POLICY_SUM")]
+    pub guard_policy_sum: Option<String>,
     /// The label of namespaces that lowtide leaves alone, as in the chart's policies: nothing is bought for their pods.
     #[arg(long, env = "LOWTIDE_IGNORE_LABEL", default_value = names::IGNORE)]
     pub ignore_label: String,
@@ -185,34 +191,30 @@ async fn definitions_will_do(client: &kube::Client) {
 /// How often it is looked at whether owners are still kept from our marks.
 const VALIDATION_EVERY: Duration = Duration::from_secs(60);
 
-/// Waits until owners are kept from what lowtide writes on their pods, unless it was configured to serve without them. Where that cannot be read, it is
-/// said and nothing waits.
+/// Waits until it is seen that owners are kept from what lowtide writes on their pods, unless it was configured to serve without that.
 async fn owners_are_kept_out(client: &kube::Client, args: &OperatorArgs) {
     loop {
-        match validation(client, &args.marks_policy).await {
-            Validation::InForce => return,
-            Validation::Absent(why) if args.serve_without_validation => {
-                warn!("nothing keeps owners from what lowtide writes on their pods ({why}); it serves all the same, as configured");
-                return;
-            }
-            Validation::Absent(why) => {
-                error!(
-                    "nothing keeps owners from what lowtide writes on their pods: {why}. Install the chart with \
-                     admission.marks.enabled, or say --serve-without-validation; looked at again in 10 s"
-                );
-                tokio::time::sleep(Duration::from_secs(10)).await;
-            }
-            Validation::Unknown(fault) => {
-                warn!("whether owners are kept from what lowtide writes on their pods could not be read: {fault}");
-                return;
-            }
+        let (Validation::Absent(why) | Validation::Unknown(why)) =
+            validation(client, &args.marks_policy, args.marks_policy_sum.as_deref()).await
+        else {
+            return;
+        };
+        if args.serve_without_validation {
+            warn!("nothing is seen to keep owners from what lowtide writes on their pods ({why}); it serves all the same, as configured");
+            return;
         }
+        error!(
+            "nothing is seen to keep owners from what lowtide writes on their pods: {why}. Install the chart with admission.marks.enabled (its roles may read \
+             the policy), or say --serve-without-validation; looked at again in 10 s"
+        );
+        tokio::time::sleep(Duration::from_secs(10)).await;
     }
 }
 
 /// A policy that is watched while the operator runs, and what nobody is kept from without it.
 struct WatchedPolicy {
     name: String,
+    sum: Option<String>,
     keeps: &'static str,
     last: Validation,
 }
@@ -223,12 +225,12 @@ impl WatchedPolicy {
             (!args.serve_without_validation).then(|| (args.marks_policy.clone(), "owners are kept from what lowtide writes on their pods"));
         let guard =
             args.guard_policy.clone().map(|name| (name, "a thief of the operator's token is kept from what lowtide itself does not do"));
-        marks.into_iter().chain(guard).map(|(name, keeps)| WatchedPolicy { name, keeps, last: Validation::InForce }).collect()
+        marks.into_iter().chain(guard).map(|(name, sum, keeps)| WatchedPolicy { name, sum, keeps, last: Validation::InForce }).collect()
     }
 
     /// Says when it goes, and when it is back.
     async fn look(&mut self, client: &kube::Client) {
-        let now = validation(client, &self.name).await;
+        let now = validation(client, &self.name, self.sum.as_deref()).await;
         match &now {
             Validation::Absent(why) if now != self.last => error!("no longer true that {}: {why}. Install the chart again", self.keeps),
             Validation::Unknown(fault) if now != self.last => warn!("whether {} could not be read: {fault}", self.keeps),
@@ -245,7 +247,8 @@ async fn watch_policies(client: kube::Client, mut policies: Vec<WatchedPolicy>, 
         for policy in &mut policies {
             policy.look(&client).await;
         }
-        tell(policies.iter().filter(|policy| matches!(policy.last, Validation::Absent(_))).count());
+        // One that cannot be read is not seen to hold: whoever takes the right to read it silences nothing.
+        tell(policies.iter().filter(|policy| policy.last != Validation::InForce).count());
         tokio::time::sleep(VALIDATION_EVERY).await;
     }
 }

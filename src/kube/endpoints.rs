@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 use super::held::Key;
 use super::names;
@@ -23,6 +23,18 @@ pub struct PodServices {
     pub listed: BTreeSet<String>,
     /// Those that list it as ready.
     pub ready: BTreeSet<String>,
+}
+
+/// What is kept of a slice: the name of its Service, and which pods it lists as ready.
+pub fn trim(slice: &mut EndpointSlice) {
+    if let Some(labels) = &mut slice.metadata.labels {
+        labels.retain(|key, _| key == names::SERVICE_NAME);
+    }
+    (slice.metadata.annotations, slice.metadata.owner_references, slice.ports) = (None, None, None);
+    for endpoint in &mut slice.endpoints {
+        let (target_ref, conditions) = (endpoint.target_ref.take(), endpoint.conditions.take());
+        *endpoint = Endpoint { target_ref, conditions, ..Endpoint::default() };
+    }
 }
 
 /// The Service of a slice and the pods (by uid) that it lists; `None` for a slice without a Service. Endpoints that are not pods are left out.

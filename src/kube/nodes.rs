@@ -3,7 +3,7 @@
 //! Decides: which instance a Node claims to be, and what pods can use of it.
 //! Does not: believe it (see `core::fleet::doubts`: EC2 must agree).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::api::words;
 use super::names;
-use super::pods::{manifest_of, timestamp};
+use super::pods::{asked_of, manifest_of, timestamp};
 use crate::core::fleet::{Node, NodeState, OtherPod};
 use crate::core::units::ids::{InstanceId, NodeName, ObjectRef, Uid};
 use crate::core::units::time::{Millis, Timestamp};
@@ -117,14 +117,18 @@ pub fn other_pod(pod: &core_v1::Pod) -> Option<Other> {
     Some(Other { node, pod: OtherPod { pod: identity, requests, rules, termination_grace: grace, deleting, mirror, stays }, daemonset })
 }
 
+/// Bytes of labels of a pod that is not ours.
+const MOST_LABELS: usize = 16 << 10;
+
 /// What is kept of a pod that is not ours: everything else is dropped on arrival.
 pub fn trim_other(pod: &mut core_v1::Pod) {
-    let Some(spec) = pod.spec.as_mut() else { return };
-    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
-        (container.env, container.args, container.command, container.volume_mounts) = (None, None, None, None);
-        (container.liveness_probe, container.readiness_probe, container.startup_probe) = (None, None, None);
+    if let Ok(spec) = asked_of(pod) {
+        pod.spec = Some(core_v1::PodSpec { volumes: None, tolerations: None, ..spec });
     }
-    (spec.volumes, spec.tolerations) = (None, None);
+    // Rules of ours look at the labels of others. Nobody means a hundred kilobytes of them, and everybody's pods are held.
+    let large = |labels: &BTreeMap<String, String>| labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MOST_LABELS;
+    pod.metadata.labels = pod.metadata.labels.take().filter(|labels| !large(labels));
+    (pod.metadata.finalizers, pod.metadata.generate_name) = (None, None);
     if let Some(annotations) = &mut pod.metadata.annotations {
         annotations.retain(|key, _| key == MIRROR || do_not_disrupt::KEYS.contains(&key.as_str()));
     }

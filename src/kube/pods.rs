@@ -108,11 +108,11 @@ pub fn manifest_of(pod: &Pod) -> Result<PodManifest, String> {
     serde_json::to_value(pod).and_then(serde_json::from_value).map_err(|e| format!("the pod's manifest cannot be read: {e}"))
 }
 
-/// What is kept of a pod of ours: what is read, and nothing else. Of one that waits and asks for more than [`LARGEST_ASK`] only what it is called and what we
+/// What is kept of a pod of ours: what is read, and nothing else. Of one that waits, or that we never placed, and asks for more than [`LARGEST_ASK`] only what it is called and what we
 /// wrote on it: its owner may make as many as it likes, and the operator has half a gigabyte.
 pub fn trim(pod: &mut Pod) {
     if let Some(annotations) = &mut pod.metadata.annotations {
-        annotations.retain(|key, _| key.starts_with(OURS) || do_not_disrupt::KEYS.contains(&key.as_str()));
+        annotations.retain(|key, _| key.starts_with(OURS) && key != TOO_LARGE || do_not_disrupt::KEYS.contains(&key.as_str()));
     }
     (pod.metadata.finalizers, pod.metadata.generate_name) = (None, None);
     // What cannot be brought into the reader's form stays as it is: the reader says what is wrong with it.
@@ -125,7 +125,10 @@ pub fn trim(pod: &mut Pod) {
 }
 
 /// The part of its spec that the reader of manifests reads.
-fn asked_of(pod: &Pod) -> Result<PodSpec, String> {
+///
+/// # Errors
+/// As [`manifest_of`].
+pub fn asked_of(pod: &Pod) -> Result<PodSpec, String> {
     let mut read = manifest_of(pod)?.spec;
     for volume in &mut read.volumes {
         // Only that they are there counts.
@@ -169,14 +172,15 @@ const TOO_LARGE: &str = "lowtide.dev/too-large";
 
 fn cut_if_too_large(pod: &mut Pod) {
     let waits = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
-    let bytes = if waits { serde_json::to_vec(&pod).map_or(0, |json| json.len()) } else { 0 };
+    let bytes = if waits || annotation(pod, names::CLAIM).is_none() { serde_json::to_vec(&pod).map_or(0, |json| json.len()) } else { 0 };
     if bytes <= LARGEST_ASK {
         return;
     }
     let gates = pod.spec.as_mut().and_then(|spec| spec.scheduling_gates.take()).unwrap_or_default();
     // Which gates hold it is all that counts of them: ours alone, or others.
     let gates = gates.into_iter().take(2).collect();
-    pod.spec = Some(PodSpec { scheduling_gates: Some(gates), ..PodSpec::default() });
+    let node_name = pod.spec.as_mut().and_then(|spec| spec.node_name.take());
+    pod.spec = Some(PodSpec { scheduling_gates: Some(gates), node_name, ..PodSpec::default() });
     pod.metadata.labels = None;
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.retain(|key, _| OWN_MARKS.contains(&key.as_str()));

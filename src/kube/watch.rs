@@ -14,6 +14,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -25,7 +26,7 @@ use super::api::{GpuNodeClaim, GpuNodeClass, GpuNodePool, words};
 use super::held::Held;
 use super::kept::Kept;
 use super::pods::AttributionKeys;
-use super::{daemonsets, names, nodes, pods};
+use super::{daemonsets, endpoints, names, nodes, pods};
 use crate::ports::ClusterView;
 
 /// An object, or why it cannot be read.
@@ -104,16 +105,16 @@ impl Watches {
         let by_class = all().labels(&format!("{},!{}", names::NODE_CLASS, names::INSTANCE_ID));
         start.guarded(&watches.pods, managed, pods::trim);
         start.guarded(&watches.others, others, nodes::trim_other);
-        start.guarded(&watches.volume_claims, all(), |_| ());
-        start.guarded(&watches.volumes, all(), |_| ());
-        start.guarded(&watches.storage_classes, all(), |_| ());
+        start.guarded(&watches.volume_claims, all(), keep_place);
+        start.guarded(&watches.volumes, all(), trim_meta);
+        start.guarded(&watches.storage_classes, all(), trim_meta);
         start.guarded(&watches.nodes[0], by_id, nodes::trim);
         start.guarded(&watches.nodes[1], by_class, nodes::trim);
-        start.metadata(&watches.replica_sets, all());
+        start.metadata(&watches.replica_sets, all(), |meta| (meta.annotations, meta.labels) = (None, None));
         start.guarded(&watches.deployments, all(), keep_strategy);
         start.guarded(&watches.daemonsets, all(), daemonsets::trim);
-        start.metadata(&watches.namespaces, all());
-        start.guarded(&watches.slices, all(), |_| ());
+        start.metadata(&watches.namespaces, all(), |meta| meta.annotations = None);
+        start.guarded(&watches.slices, all(), endpoints::trim);
         start.guarded(&watches.pools, all(), |_| ());
         start.guarded(&watches.classes, all(), |_| ());
         start.guarded(&watches.claims, all(), |_| ());
@@ -189,9 +190,25 @@ fn named<K: Clone>(held: &Held<Guarded<K>>, name: &str) -> Option<K> {
 /// Strategy and replicas are all that is read of a Deployment; templates of a large cluster are megabytes.
 fn keep_strategy(deployment: &mut Deployment) {
     deployment.status = None;
+    trim_meta(deployment);
     if let Some(spec) = &mut deployment.spec {
         spec.template = k8s_openapi::api::core::v1::PodTemplateSpec::default();
     }
+}
+
+/// Which volume, of which class, mounted how, is all that is read of a claim for one; its owner may write much more.
+fn keep_place(claim: &mut PersistentVolumeClaim) {
+    trim_meta(claim);
+    claim.status = None;
+    if let Some(spec) = &mut claim.spec {
+        (spec.selector, spec.data_source, spec.data_source_ref, spec.resources) = (None, None, None, None);
+    }
+}
+
+/// What an object is called is all that is read of its metadata.
+fn trim_meta<K: Resource>(object: &mut K) {
+    let meta = object.meta_mut();
+    (meta.annotations, meta.labels, meta.finalizers, meta.owner_references) = (None, None, None, None);
 }
 
 /// Starts watches that report changes to one place.
@@ -226,12 +243,15 @@ impl Starter {
         });
     }
 
-    /// Watches the metadata of objects.
-    pub(super) fn metadata<K>(&mut self, held: &Held<Meta<K>>, config: watcher::Config)
+    /// Watches the metadata of objects; `trim` drops what nobody needs.
+    pub(super) fn metadata<K>(&mut self, held: &Held<Meta<K>>, config: watcher::Config, trim: fn(&mut ObjectMeta))
     where
         K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     {
-        self.start(held, config, |_| None);
+        self.start(held, config, move |object: &mut Meta<K>| {
+            trim(&mut object.metadata);
+            None
+        });
     }
 
     /// Starts one watch. `keep` drops the unneeded parts of an object and returns its fault, if it has one.

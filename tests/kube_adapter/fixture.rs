@@ -46,6 +46,8 @@ pub struct Fixture {
     pub operator: Client,
     /// With the rights of the hook that runs on uninstall.
     pub hook: Client,
+    /// The operator's Deployment as the chart renders it.
+    pub deployment: Arc<Value>,
     pub plane: Arc<ControlPlane>,
     // Dropped after the processes that write there.
     pub workdir: Arc<Workdir>,
@@ -61,13 +63,17 @@ async fn client(kubeconfig: &str) -> Client {
 /// The ServiceAccount of the hook that runs on uninstall.
 pub const HOOK: &str = "lowtide-release-pods";
 
+/// What the chart makes of one of its templates, with an image and a ledger.
+fn rendered(helm: &Helm, chart: &std::path::Path, template: &str) -> Vec<Value> {
+    let (chart, template) = (chart.display().to_string(), format!("templates/{template}"));
+    let show = ["template", "lowtide", &chart, "-n", "lowtide-system", "--kube-version", "1.36.3", "--show-only", &template];
+    let values = ["--set", "cluster.name=test", "--set", "image.repository=localhost/lowtide", "--set", "ledger.secretName=ledger"];
+    serde_saphyr::from_multiple(&helm.run(&[show.as_slice(), &values].concat()).unwrap()).unwrap()
+}
+
 /// A client with the hook's rights. Helm makes its objects only while it runs, so they are made here from what the chart renders.
 async fn hook(plane: &ControlPlane, helm: &Helm, workdir: &Workdir, chart: &std::path::Path) -> Client {
-    let chart = chart.display().to_string();
-    let values = ["--set", "cluster.name=test", "--set", "operator.enabled=false", "--set", "image.repository=localhost/lowtide"];
-    let show = ["template", "lowtide", &chart, "-n", "lowtide-system", "--show-only", "templates/release-pods.yaml"];
-    let rendered = helm.run(&[show.as_slice(), &values].concat()).unwrap();
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered).unwrap();
+    let documents = rendered(helm, chart, "release-pods.yaml");
     let of_its_rights = documents.into_iter().filter(|document| document["kind"] != "Job");
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": of_its_rights.collect::<Vec<_>>() });
     let file = workdir.path().join("hook.json");
@@ -94,6 +100,7 @@ impl Fixture {
         let admin = client(&std::fs::read_to_string(plane.admin_kubeconfig()).unwrap()).await;
         let operator = client(&plane.api().kubeconfig("operator", token.trim())).await;
         let hook = hook(&plane, &helm, &workdir, &chart).await;
+        let deployment = rendered(&helm, &chart, "deployment.yaml").into_iter().find(|document| document["kind"] == "Deployment").unwrap();
         let uid = lowtide::kube::read_uid(&operator).await.unwrap();
         let lacking = lowtide::kube::crd_check::missing(&operator).await.unwrap();
         assert_eq!(lacking, Vec::<String>::new(), "the chart's definitions are those of this version");
@@ -106,7 +113,15 @@ impl Fixture {
             ignore_label: "lowtide.dev/ignore".into(),
         };
         let cluster = Arc::new(LiveCluster::start(operator.clone(), settings, Arc::new(WallClock)));
-        let fixture = Fixture { cluster, admin, operator, hook, plane: Arc::new(plane), workdir: Arc::new(workdir) };
+        let fixture = Fixture {
+            cluster,
+            admin,
+            operator,
+            hook,
+            deployment: Arc::new(deployment),
+            plane: Arc::new(plane),
+            workdir: Arc::new(workdir),
+        };
         let view = fixture.eventually("every watch has listed", || fixture.cluster.view()).await;
         assert!(view.pods.is_empty() && view.claims.is_empty());
         // A new policy works a moment after it was made.
@@ -121,6 +136,13 @@ impl Fixture {
             })
             .await;
         fixture
+    }
+
+    /// What the chart tells the operator that its policy says, of `MARKS` or `GUARD`.
+    pub fn policy_sum(&self, which: &str) -> String {
+        let name = format!("LOWTIDE_{which}_POLICY_SUM");
+        let env = self.deployment.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array).unwrap();
+        env.iter().find(|one| one["name"] == name.as_str()).unwrap()["value"].as_str().unwrap().to_owned()
     }
 
     /// Waits until `look` finds something.

@@ -211,33 +211,56 @@ async fn a_leader_of_0_1_and_one_of_this_version_do_not_lead_together(fixture: &
 
 pub async fn owners_are_seen_to_be_kept_out_or_not(fixture: &Fixture) {
     // The chart's policy, by its own name and with the operator's own rights.
-    assert_eq!(validation(&fixture.operator, "lowtide-marks").await, Validation::InForce);
-    assert_eq!(validation(&fixture.operator, "lowtide-guard").await, Validation::InForce);
+    assert_eq!(validation(&fixture.operator, "lowtide-marks", Some(&fixture.policy_sum("MARKS"))).await, Validation::InForce);
+    assert_eq!(validation(&fixture.operator, "lowtide-guard", Some(&fixture.policy_sum("GUARD"))).await, Validation::InForce);
     let absent = |found: Validation| matches!(found, Validation::Absent(_));
-    assert!(absent(validation(&fixture.admin, "no-such-policy").await));
+    assert!(absent(validation(&fixture.admin, "no-such-policy", None).await));
     // The operator may read no other policy: that is not known, and is not taken for absent.
-    assert!(matches!(validation(&fixture.operator, "no-such-policy").await, Validation::Unknown(_)));
+    assert!(matches!(validation(&fixture.operator, "no-such-policy", None).await, Validation::Unknown(_)));
     let policy = json!({ "metadata": { "name": "audited" }, "spec": { "failurePolicy": "Ignore",
         "matchConstraints": { "resourceRules": [{ "apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["nothing"] }] },
         "validations": [{ "expression": "true" }] } });
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(fixture.admin.clone());
     policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
-    let found = validation(&fixture.admin, "audited").await;
+    let found = validation(&fixture.admin, "audited", None).await;
     assert!(matches!(&found, Validation::Absent(why) if why.contains("failurePolicy")), "{found:?}");
     let closed = kube::api::Patch::Merge(json!({ "spec": { "failurePolicy": "Fail" } }));
     policies.patch("audited", &kube::api::PatchParams::default(), &closed).await.unwrap();
-    let found = validation(&fixture.admin, "audited").await;
+    let found = validation(&fixture.admin, "audited", None).await;
     assert!(matches!(&found, Validation::Absent(why) if why.contains("bound by nothing")), "{found:?}");
     let binding = json!({ "metadata": { "name": "audited" }, "spec": { "policyName": "audited", "validationActions": ["Audit"] } });
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(fixture.admin.clone());
     bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
-    let found = validation(&fixture.admin, "audited").await;
+    let found = validation(&fixture.admin, "audited", None).await;
     assert!(matches!(&found, Validation::Absent(why) if why.contains("does not deny")), "{found:?}");
+    let copied = policies.get("lowtide-marks").await.unwrap().spec.unwrap();
+    let weakened = |change: &str| {
+        let mut spec = serde_json::to_value(&copied).unwrap();
+        match change {
+            "a condition" => spec["matchConditions"].as_array_mut().unwrap().push(json!({ "name": "never", "expression": "false" })),
+            "a validation" => spec["validations"][0]["expression"] = json!("true"),
+            "a variable" => spec["variables"][0]["expression"] = json!("{}"),
+            "namespaces" => spec["matchConstraints"]["namespaceSelector"] = json!({ "matchLabels": { "team": "other" } }),
+            "resources" => spec["matchConstraints"]["resourceRules"][0]["operations"] = json!(["CREATE"]),
+            "objects" => spec["matchConstraints"]["objectSelector"] = json!({ "matchLabels": { "team": "other" } }),
+            _ => {}
+        }
+        json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": { "name": "copied" }, "spec": spec })
+    };
+    // Never bound: nobody is kept from anything by a copy.
+    let force = kube::api::PatchParams::apply("platform").force();
+    for change in ["nothing", "a condition", "a validation", "a variable", "namespaces", "resources", "objects"] {
+        policies.patch("copied", &force, &kube::api::Patch::Apply(weakened(change))).await.unwrap();
+        let found = validation(&fixture.admin, "copied", Some(&fixture.policy_sum("MARKS"))).await;
+        let Validation::Absent(why) = found else { panic!("{change}: {found:?}") };
+        let seen = ["is not the chart's", "does not look at everything"].iter().any(|part| why.contains(part));
+        assert_eq!((seen, why.contains("bound by nothing")), (change != "nothing", change == "nothing"), "{change}: {why}");
+    }
     let narrow = json!({ "metadata": { "name": "audited" }, "spec": { "policyName": "audited", "validationActions": ["Deny"],
         "matchResources": { "namespaceSelector": { "matchLabels": { "team": "other" } } } } });
     let merge = kube::api::Patch::Merge(narrow);
     bindings.patch("audited", &kube::api::PatchParams::default(), &merge).await.unwrap();
-    let found = validation(&fixture.admin, "audited").await;
+    let found = validation(&fixture.admin, "audited", None).await;
     assert!(matches!(&found, Validation::Absent(why) if why.contains("does not apply everywhere")), "{found:?}");
 }
 

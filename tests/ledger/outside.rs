@@ -322,6 +322,29 @@ async fn the_part_of_an_hour_that_no_bill_covers_rests_on_no_bill() {
     assert!(found.is_empty(), "{found:?}");
 }
 
+/// An invoice says of the hours that it has no line for that they cost nothing. When it is retracted, it has not said so.
+#[tokio::test]
+async fn an_invoice_that_is_retracted_takes_what_it_said_of_other_hours_with_it() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "inv", DAY, 3).await;
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let folder = Folder::new("outside-retracted-invoice");
+    let lines = [0, 1].map(|n| line(&format!("inv-{n}"), "Usage", "i-inv", "SpotUsage:g6.xlarge", n, "1", "1.00", ""));
+    let open = folder.file("open/cur.csv", &format!("{HEADER}{}", lines.concat()));
+    let invoiced = lines.map(|line| line.replacen(",,", ",INV,", 1)).concat();
+    let closed = folder.file("closed/cur.csv", &format!("{HEADER}{invoiced}"));
+    taken(&mut connection, Format::Cur, &[open]).await.unwrap();
+    assert_eq!(crate::statements::cost(&mut connection).await, "3.00");
+    let invoice = taken(&mut connection, Format::Cur, &[closed]).await.unwrap().statements[0].id;
+    assert_eq!(crate::statements::cost(&mut connection).await, "2.00", "the third hour is on the invoice and costs nothing");
+    lowtide::ledger::import::retract(&mut connection, invoice, "another payer's", LATER).await.unwrap();
+    assert_eq!(crate::statements::cost(&mut connection).await, "3.00");
+    let mut found = lowtide::ledger::verify::verify(&mut connection).await.unwrap().findings;
+    found.extend(lowtide::ledger::verify::recompute(&mut connection, &lowtide::ledger::verify::Sample::default()).await.unwrap());
+    assert!(found.is_empty(), "{found:?}");
+}
+
 /// The rows of `reconcile` for July.
 async fn compared(connection: &mut sqlx::PgConnection) -> Vec<String> {
     let report = reconcile(connection, &"2026-07".parse().unwrap()).await.unwrap();

@@ -1,3 +1,20 @@
+{{/* SHA-256 of what a policy that the chart renders looks at and says, as the operator computes it of the one in the cluster: kube::validation_check. */}}
+{{- define "lowtide.policySum" -}}
+{{- $spec := (first (splitList "\n---\n" (include (print .root.Template.BasePath "/" .file) .root)) | fromYaml).spec }}
+{{- $lines := list }}
+{{- range $spec.matchConditions }}{{ $lines = append $lines (printf "condition %s: %s" .name .expression) }}{{ end }}
+{{- range $spec.variables }}{{ $lines = append $lines (printf "variable %s: %s" .name .expression) }}{{ end }}
+{{- range $spec.validations }}{{ $lines = append $lines (printf "validation: %s" .expression) }}{{ end }}
+{{- range $spec.matchConstraints.resourceRules }}
+{{- $lines = append $lines (printf "rule: %s %s %s %s %s" (join "," .apiGroups) (join "," .apiVersions) (join "," .operations) (join "," .resources) (join "," .resourceNames)) }}
+{{- end }}
+{{- with $spec.matchConstraints.namespaceSelector }}
+{{- range $key, $value := .matchLabels }}{{ $lines = append $lines (printf "namespaces: %s %s" $key $value) }}{{ end }}
+{{- range .matchExpressions }}{{ $lines = append $lines (printf "namespaces: %s %s %s" .key .operator (join "," .values)) }}{{ end }}
+{{- end }}
+{{- join "\n" $lines | sha256sum }}
+{{- end }}
+
 {{/* The environment of the operator. */}}
 {{- define "lowtide.env" -}}
 - {name: LOWTIDE_CLUSTER, value: {{ .Values.cluster.name | quote }}}
@@ -11,8 +28,12 @@
 - {name: LOWTIDE_MAX_PRICE_AGE_SECONDS, value: {{ .Values.operator.maxPriceAgeSeconds | quote }}}
 - {name: LOWTIDE_ORPHAN_GRACE_SECONDS, value: {{ .Values.operator.orphanGraceSeconds | quote }}}
 - {name: LOWTIDE_MARKS_POLICY, value: "{{ include "lowtide.fullname" . }}-marks"}
+{{- if .Values.admission.marks.enabled }}
+- {name: LOWTIDE_MARKS_POLICY_SUM, value: {{ include "lowtide.policySum" (dict "root" . "file" "admission-marks.yaml") | quote }}}
+{{- end }}
 {{- if .Values.admission.guard.enabled }}
 - {name: LOWTIDE_GUARD_POLICY, value: "{{ include "lowtide.fullname" . }}-guard"}
+- {name: LOWTIDE_GUARD_POLICY_SUM, value: {{ include "lowtide.policySum" (dict "root" . "file" "admission-guard.yaml") | quote }}}
 {{- end }}
 - {name: LOWTIDE_IGNORE_LABEL, value: {{ .Values.admission.ignoreLabel | quote }}}
 {{- if not .Values.admission.marks.enabled }}

@@ -139,7 +139,7 @@ async fn policies(client: &Client) -> Finding {
 
 async fn marks(args: &CheckArgs, client: &Client) -> Finding {
     let what = "owners kept out";
-    match validation(client, &args.marks_policy).await {
+    match validation(client, &args.marks_policy, None).await {
         Validation::InForce => Finding::good(Area::Cluster, what, format!("by the policy {}", args.marks_policy)),
         Validation::Absent(why) => Finding::fault(Area::Cluster, what, why, "install the chart with admission.marks.enabled"),
         Validation::Unknown(fault) => Finding::note(Area::Cluster, what, fault, "use a login that may read admission policies"),

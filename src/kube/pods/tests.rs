@@ -332,6 +332,10 @@ fn of_a_pod_that_waits_and_asks_for_too_much_next_to_nothing_is_held_and_it_is_r
     for (changes, phase) in [
         (json!({ "spec": { "schedulingGates": gate, "tolerations": tolerations } }), PodPhase::Gated),
         (json!({ "spec": { "schedulingGates": gates } }), PodPhase::GatedByOthers),
+        (
+            json!({ "spec": { "schedulingGates": gate }, "metadata": { "annotations": { (TOO_LARGE): "7" }, "labels": labels } }),
+            PodPhase::Gated,
+        ),
         (json!({ "metadata": { "labels": labels }, "spec": { "schedulingGates": gate } }), PodPhase::Gated),
         (
             json!({ "metadata": { "annotations": { "lowtide.dev/usage-query": long } }, "spec": { "schedulingGates": gate } }),
@@ -349,11 +353,19 @@ fn of_a_pod_that_waits_and_asks_for_too_much_next_to_nothing_is_held_and_it_is_r
     }
 }
 
+/// Its owner may write our word for it, and it says nothing.
+#[test]
+fn a_pod_is_not_too_large_because_its_owner_says_so() {
+    let mut held = pod(json!({ "metadata": { "annotations": { (TOO_LARGE): "99999" } } }));
+    trim(&mut held);
+    assert!(read_with(&owners("RollingUpdate"), &Endpoints::default(), &held).need.is_ok());
+}
+
 /// It was placed when it was smaller, and its machine is counted by what it says.
 #[test]
 fn a_pod_that_runs_is_held_whole() {
     let labels: serde_json::Map<String, Value> = (0..2_000).map(|i| (format!("label-{i}"), json!("x".repeat(60)))).collect();
-    let mut held = pod(json!({ "metadata": { "labels": labels } }));
+    let mut held = pod(json!({ "metadata": { "labels": labels, "annotations": { (names::CLAIM): "lt-1" } } }));
     trim(&mut held);
     assert!(read_with(&owners("RollingUpdate"), &Endpoints::default(), &held).need.is_ok());
 }

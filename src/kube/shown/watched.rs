@@ -50,7 +50,7 @@ impl Watched {
         let managed = watcher::Config::default().labels(&format!("{}=true", words::MANAGED_LABEL));
         start.guarded(&claims, watcher::Config::default(), |_| ());
         start.guarded(&pods, managed, pods::trim);
-        start.metadata(&namespaces, watcher::Config::default());
+        start.metadata(&namespaces, watcher::Config::default(), |meta| meta.annotations = None);
         let (changed, mut tasks) = start.started();
         let (counted, version) = watch::channel(0);
         tasks.spawn(async move {

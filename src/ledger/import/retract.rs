@@ -78,6 +78,9 @@ async fn take_back(connection: &mut PgConnection, (id, reason): (Uuid, &str), no
     let number = next_version(connection, &cell).await?;
     let by = statement::record_retraction(connection, &cell, (id, reason), number).await?;
     opposite_rows(connection, cell.kind, id, by, number).await?;
+    if cell.kind == Kind::Bill {
+        queue_the_month(connection, id).await?;
+    }
     if cell.kind == Kind::Costs {
         opposite_postings(connection, id, by).await?;
     }
@@ -86,6 +89,15 @@ async fn take_back(connection: &mut PgConnection, (id, reason): (Uuid, &str), no
     let by_team = by_team(connection, &[outcome]).await?;
     let holds = held(connection, &cell).await?.map(|holds| holds.version);
     Ok(Retraction { cell, version, holds, posted, by_team })
+}
+
+/// What an invoice said of hours without a line goes with it, though no line does: every machine that any version of the bill has had is news.
+async fn queue_the_month(connection: &mut PgConnection, id: Uuid) -> Result<(), LedgerFault> {
+    let sql = "SELECT ledger.queue_instances(array_agg(DISTINCT l.instance)) FROM ledger.statement gone
+               JOIN ledger.statement s ON (s.kind, s.source, s.at, s.until) = (gone.kind, gone.source, gone.at, gone.until)
+               JOIN ledger.billed_line l ON l.statement = s.id WHERE gone.id = $1 AND l.instance LIKE 'i-%'";
+    sqlx::query(sql).bind(id).execute(connection).await.map_err(LedgerFault::during("queue the machines of the bill"))?;
+    Ok(())
 }
 
 async fn cell_of(connection: &mut PgConnection, id: Uuid) -> Result<(Cell, i32), ImportFault> {

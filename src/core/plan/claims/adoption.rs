@@ -82,6 +82,12 @@ pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, prices: Adopt
         return None;
     }
     let leave = |because: String| Some(Proposal::Leave { because });
+    if !machine.is_of_a_fleet() {
+        return leave(
+            "no fleet launched it: somebody made a copy of one of ours by hand, with its tags. End it in EC2, or take the tags off"
+                .to_owned(),
+        );
+    }
     match &owner {
         Ownership::Ours => {}
         Ownership::Foreign(uid) if allowed.from_uids.contains(*uid) => {}

@@ -12,7 +12,7 @@ use super::super::reporting::wording;
 use super::breaker;
 use super::observed::{Fate, fate};
 use super::steps::{cluster, lane, patch, remove};
-use crate::core::action::{Action, ClaimPatch, ClusterAction, RemovalReason};
+use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::{Claim, Ended, EndedBy, Instance, InstanceState, MoveMark, Occupant, Trigger};
 use crate::core::record::{IntervalClosed, LedgerRecord, Outcome};
 use crate::core::snapshot::Lane;
@@ -99,7 +99,6 @@ pub(in crate::core::plan) fn terminate(pass: &mut Pass, claim: &Claim, trigger: 
 pub(in crate::core::plan) fn wait_for_end(pass: &mut Pass, claim: &Claim) {
     let Some((asked, decision, trigger)) = claim.status.terminate_asked.as_deref().copied() else { return };
     let ended = match fate(pass, claim) {
-        Fate::Ended(Some(instance)) if instance.state == InstanceState::Stopped => None,
         Fate::Ended(instance) => Some(instance),
         _ if claim.status.instance.is_none() => Some(None),
         _ => None,
@@ -124,15 +123,19 @@ pub(in crate::core::plan) fn lost(pass: &mut Pass, claim: &Claim, instance: Opti
         return;
     }
     let reason = instance.and_then(|i| i.state_reason.clone()).unwrap_or_else(|| "no reason given".to_owned());
-    if instance.is_some_and(|i| i.state == InstanceState::Stopped) {
-        let text = format!(
-            "{} was stopped ({reason}): its work is gone, its volumes would cost and nobody would look after it if it were started again",
-            claim.spec.capacity
+    let stopped = instance.filter(|i| i.state == InstanceState::Stopped);
+    let text = match stopped {
+        Some(_) => format!("{} was stopped in EC2 ({reason}): its work is placed elsewhere", claim.spec.capacity),
+        None => format!("{} is gone without a notice ({reason})", claim.spec.capacity),
+    };
+    if let Some(stopped) = stopped {
+        let note = format!(
+            "{} was stopped in EC2: its work is placed elsewhere and its claim goes, but nothing of it is deleted, and its volumes cost. End it in EC2 if nobody \
+             wants what is on them; started again it would be nobody's",
+            stopped.id
         );
-        terminate(pass, claim, Trigger::InstanceLost, "stopped", text, None);
-        return;
+        pass.emit(EventSubject::Pool(claim.spec.node_pool.clone()), (EventKind::Warning, "MachineStopped"), &stopped.id, note);
     }
-    let text = format!("{} is gone without a notice ({reason})", claim.spec.capacity);
     if let Some(mark) = claim.status.moving.clone().filter(|mark| mark.trigger == Trigger::InstanceLost) {
         close(pass, claim, instance, Some(mark.decision));
         return;

@@ -14,6 +14,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::moving::guests;
 use super::super::pass::Pass;
 use super::breaker::{self, ALLOW};
 use crate::core::action::{Action, EventKind, EventSubject};
@@ -65,13 +66,15 @@ fn is_due(pass: &mut Pass, instance: &Instance) -> bool {
         && running_on(pass.world, &instance.id).is_none()
 }
 
-/// A pod that runs on the Node of a machine, whoever vouches for that Node.
+/// A pod that runs on the Node of a machine, ours or another's that no DaemonSet brought there, whoever vouches for that Node.
 fn running_on<'a>(world: &'a Snapshot, instance: &InstanceId) -> Option<&'a str> {
     let doubtful = world.doubtful_nodes.iter().filter(|(_, doubt)| doubt.instance() == instance).map(|(name, _)| name);
     let nodes: BTreeSet<&NodeName> =
         world.nodes.values().filter(|node| node.instance == *instance).map(|node| &node.name).chain(doubtful).collect();
     let runs = world.pods.values().find(|pod| !pod.finished() && pod.node.as_ref().is_some_and(|node| nodes.contains(node)));
-    runs.map(|pod| pod.identity.object.name.as_str())
+    // Others' work is somebody's too, whoever let it come there.
+    let guest = || nodes.iter().filter_map(|name| world.nodes.get(*name)).flat_map(guests::guests).next();
+    runs.map(|pod| pod.identity.object.name.as_str()).or_else(|| guest().map(|other| other.pod.object.name.as_str()))
 }
 
 fn held(pass: &mut Pass, due: &[&Instance]) {

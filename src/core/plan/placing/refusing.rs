@@ -75,7 +75,7 @@ fn may_be_recorded(pass: &mut Pass, pod: &Pod) -> bool {
     if before != REFUSALS_AN_HOUR {
         return before < REFUSALS_AN_HOUR;
     }
-    let Some(pool) = pass.pools_for(pod).first().cloned() else { return false };
+    let Some(pool) = pass.pools_for(pod).first().cloned().or_else(|| pass.world.pools.keys().next().cloned()) else { return false };
     let note = format!(
         "pods of namespace {namespace} were refused {REFUSALS_AN_HOUR} times within an hour: until there are fewer, further refusals are events on its pods \
          and not rows of the ledger. If nobody means so many pods, limit them with a ResourceQuota"

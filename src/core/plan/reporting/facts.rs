@@ -245,22 +245,34 @@ fn closed(claim: &Claim, occupant: &Occupant, to: Timestamp) -> LedgerRecord {
     LedgerRecord::OccupancyClosed(OccupancyClosed { claim_uid: claim.books().clone(), pod_uid: occupant.pod.uid.clone(), to })
 }
 
+/// GPU units of the machine that no other pod there holds; at least one.
+fn left_on(pass: &Pass, claim: &Claim, pod: &Pod) -> i64 {
+    let others = pass.pods_on(&claim.name).into_iter().filter(|other| other.identity.uid != pod.identity.uid && !other.finished());
+    let held: i64 = others.filter_map(|other| other.need.as_ref().ok()).map(|(need, _)| need.gpus).sum();
+    (claim.spec.gpu_units(&pass.world.catalog) - held).max(1)
+}
+
 fn opened(pass: &Pass, claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
-    let (need, _) = pod.need.as_ref().ok()?;
+    let (kind, gpus) = match &pod.need {
+        Ok((need, _)) => (need.kind, need.gpus),
+        // It was bound when its annotations could be read. Its owner may have changed them since, and would have others pay: it is charged for whatever the
+        // machine has left.
+        Err(_) => (WorkloadKind::Inference, left_on(pass, claim, pod)),
+    };
     let held = pass.world.held(pod);
     Some(LedgerRecord::OccupancyOpened(OccupancyOpened {
         claim_uid: claim.books().clone(),
         pod: pod.identity.object.clone(),
         pod_uid: pod.identity.uid.clone(),
         workload: pod.workload.clone(),
-        kind: need.kind,
+        kind,
         attribution: pod.attribution.clone(),
-        gpus: need.gpus,
+        gpus,
         decision: held.decision.unwrap_or(claim.spec.decision),
         b1_per_replica_hour: held.baseline.b1_per_replica_hour,
         b2_per_replica_hour: held.baseline.b2_per_replica_hour,
         from,
-        carried: carried(claim, held.replaces, need),
+        carried: pod.need.as_ref().ok().and_then(|(need, _)| carried(claim, held.replaces, need)),
     }))
 }
 

@@ -7,7 +7,7 @@ use super::working;
 use crate::core::fleet::{Doubt, Instance, InstanceState, NoticeKind, Trigger, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::plan::plan;
-use crate::core::record::Outcome;
+use crate::core::record::{LedgerRecord, Outcome};
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Held, Observed};
 use crate::core::units::ids::{ClaimName, InstanceId, ObjectRef};
@@ -282,18 +282,36 @@ fn prices_that_move_make_no_new_refusals() {
     assert_eq!((said(&toy, "Unplaceable"), toy.decisions().len()), (1, 1), "{:?}", toy.events);
 }
 
+/// Whoever stops a machine may want what is on its volumes.
 #[test]
-fn a_machine_that_a_person_stops_is_ended_and_its_work_placed_again() {
+fn the_work_of_a_machine_that_a_person_stops_is_placed_again_and_the_machine_left_as_it_is() {
     let mut toy = working(1);
     let machine = toy.all_instances().remove(0);
     let Some(Observed::Known { value, .. }) = toy.world.instances.get_mut(&machine.capacity.region) else { unreachable!() };
     value.get_mut(&machine.id).unwrap().state = InstanceState::Stopped;
     toy.run(200);
-    let ended = toy.all_instances().into_iter().find(|i| i.id == machine.id).map(|i| i.state);
-    assert!(ended.is_none_or(|state| state == InstanceState::Terminated), "{ended:?}");
+    assert_eq!(toy.all_instances().into_iter().find(|i| i.id == machine.id).map(|i| i.state), Some(InstanceState::Stopped));
     let told: Vec<_> = toy.decisions().into_iter().filter(|d| d.trigger == Trigger::InstanceLost).map(|d| d.text.clone()).collect();
     assert!(told.len() == 1 && told[0].contains("was stopped"), "{told:?}");
-    assert!(toy.world.claims.values().all(|claim| claim.status.instance.as_ref() != Some(&machine.id)));
+    assert!(
+        said(&toy, "MachineStopped") == 1 && toy.world.claims.values().all(|claim| claim.status.instance.as_ref() != Some(&machine.id))
+    );
+}
+
+/// Between binding and start an init container gives as long as one likes.
+#[test]
+fn a_pod_whose_owner_breaks_its_annotations_after_it_was_bound_pays_for_what_the_machine_has_left() {
+    let mut toy = Toy::new();
+    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
+    while toy.world.pods[&uid].phase == PodPhase::Gated {
+        toy.run(1);
+    }
+    toy.world.pods.get_mut(&uid).unwrap().need = Err(vec!["lowtide.dev/regions is \"xx-1\"".into()]);
+    toy.run(150);
+    assert_eq!(toy.world.pods[&uid].phase, PodPhase::Running);
+    let opened: Vec<_> = toy.ledger.iter().filter_map(|r| if let LedgerRecord::OccupancyOpened(o) = r { Some(o) } else { None }).collect();
+    let gpus = toy.world.catalog.types[&toy.running()[0].instance_type].gpus;
+    assert!(opened.len() == 1 && opened[0].pod_uid == uid && opened[0].gpus == gpus, "{opened:?}");
 }
 
 /// "Launch more like this" copies every tag but EC2's own: a person's machine, with our tags.
