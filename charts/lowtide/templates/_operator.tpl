@@ -1,6 +1,6 @@
-{{/* SHA-256 of what a policy that the chart renders looks at and says, as the operator computes it of the one in the cluster: kube::validation_check. */}}
+{{/* SHA-256 of the spec of a policy, given as text, as the operator computes it of the one in the cluster: kube::validation_check. */}}
 {{- define "lowtide.policySum" -}}
-{{- $spec := (first (splitList "\n---\n" (include (print .root.Template.BasePath "/" .file) .root)) | fromYaml).spec }}
+{{- $spec := . | fromYaml }}
 {{- $lines := list }}
 {{- range $spec.matchConditions }}{{ $lines = append $lines (printf "condition %s: %s" .name .expression) }}{{ end }}
 {{- range $spec.variables }}{{ $lines = append $lines (printf "variable %s: %s" .name .expression) }}{{ end }}
@@ -29,11 +29,11 @@
 - {name: LOWTIDE_ORPHAN_GRACE_SECONDS, value: {{ .Values.operator.orphanGraceSeconds | quote }}}
 - {name: LOWTIDE_MARKS_POLICY, value: "{{ include "lowtide.fullname" . }}-marks"}
 {{- if .Values.admission.marks.enabled }}
-- {name: LOWTIDE_MARKS_POLICY_SUM, value: {{ include "lowtide.policySum" (dict "root" . "file" "admission-marks.yaml") | quote }}}
+- {name: LOWTIDE_MARKS_POLICY_SUM, value: {{ include "lowtide.policySum" (include "lowtide.marksSpec" .) | quote }}}
 {{- end }}
 {{- if .Values.admission.guard.enabled }}
 - {name: LOWTIDE_GUARD_POLICY, value: "{{ include "lowtide.fullname" . }}-guard"}
-- {name: LOWTIDE_GUARD_POLICY_SUM, value: {{ include "lowtide.policySum" (dict "root" . "file" "admission-guard.yaml") | quote }}}
+- {name: LOWTIDE_GUARD_POLICY_SUM, value: {{ include "lowtide.policySum" (include "lowtide.guardSpec" .) | quote }}}
 {{- end }}
 - {name: LOWTIDE_IGNORE_LABEL, value: {{ .Values.admission.ignoreLabel | quote }}}
 {{- if not .Values.admission.marks.enabled }}
