@@ -83,8 +83,8 @@ mod tests {
             "http://169.254.1.1/",
             "http://169.254.169.254.example/",
             "http://169.254.169.254@example.com/",
-            "http://169.254.169.254:x@example.com/",
-            "http://[fd00:ec2::254]@example.com/",
+            "http://169.254.169.254:pw-of-nobody-7c1e@example.com/",
+            "http://[fd00:ec2::254]@pw-of-nobody-7c1e.example/",
             "http://ec2.us-east-1.amazonaws.com/",
         ] {
             assert!(may_be_sent(bad).is_err(), "{bad}");

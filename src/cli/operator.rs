@@ -221,10 +221,13 @@ struct WatchedPolicy {
 
 impl WatchedPolicy {
     fn all(args: &OperatorArgs) -> Vec<WatchedPolicy> {
-        let marks =
-            (!args.serve_without_validation).then(|| (args.marks_policy.clone(), "owners are kept from what lowtide writes on their pods"));
-        let guard =
-            args.guard_policy.clone().map(|name| (name, "a thief of the operator's token is kept from what lowtide itself does not do"));
+        let marks = (!args.serve_without_validation)
+            .then(|| (args.marks_policy.clone(), args.marks_policy_sum.clone(), "owners are kept from what lowtide writes on their pods"));
+        let sum = args.guard_policy_sum.clone();
+        let guard = args
+            .guard_policy
+            .clone()
+            .map(|name| (name, sum, "a thief of the operator's token is kept from what lowtide itself does not do"));
         marks.into_iter().chain(guard).map(|(name, sum, keeps)| WatchedPolicy { name, sum, keeps, last: Validation::InForce }).collect()
     }
 

@@ -290,7 +290,7 @@ fn the_manual_says_what_each_report_takes() {
 /// Keys that a report does not know, and filters of what is whole, are refused before Postgres is asked.
 #[test]
 fn what_a_report_does_not_take_is_refused_with_what_it_takes() {
-    let nowhere = "postgres://nobody:x@127.0.0.1:1/none";
+    let nowhere = "postgres://nobody:pw-of-nobody-7c1e@127.0.0.1:1/none";
     for (command, said) in [
         (
             "budget --only line=pod",
