@@ -470,17 +470,13 @@ async fn ask_all(cloud: &AwsCloud, answers: &Answers) {
     let _ = (cloud.zone_names(&region).await, cloud.vcpu_quotas(&region).await, cloud.offerings(&region).await);
 }
 
-/// Answers as AWS gives them, cut, doubled, and with what breaks readers spliced in: none brings the operator down, none is a price of
-/// nothing, a type of nothing, or a machine without a name.
-#[test]
-fn whatever_aws_answers_is_read_or_an_error() {
-    use proptest::prelude::*;
+/// A server that gives the answers last set for each action, an adapter, and one that has little time: the SDK asks again when it cannot read an answer.
+fn answering(timeouts: Timeouts) -> (tokio::runtime::Runtime, Arc<Mutex<Answers>>, Server, AwsCloud, AwsCloud) {
     let answers: Arc<Mutex<Answers>> = Arc::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let said = answers.clone();
-    // The SDK asks again when it cannot read an answer: here it has little time for that.
-    let hurried = Timeouts { attempt: Duration::from_millis(100), operation: Duration::from_millis(150), ..Timeouts::default() };
-    let (_server, patient, cloud) = runtime.block_on(async {
+    let hurried = Timeouts { attempt: Duration::from_millis(100), operation: Duration::from_millis(150), ..timeouts };
+    let (server, patient, cloud) = runtime.block_on(async {
         let server = Server::start(move |_, call| {
             let body = said.lock().unwrap().get(call.action.as_str()).cloned().unwrap_or_default();
             async move { (StatusCode::OK, body) }
@@ -489,6 +485,15 @@ fn whatever_aws_answers_is_read_or_an_error() {
         let (patient, hurried) = (server.cloud().await, cloud_at(&server.url, hurried).await);
         (server, patient, hurried)
     });
+    (runtime, answers, server, patient, cloud)
+}
+
+/// Answers as AWS gives them, cut, doubled, and with what breaks readers spliced in: none brings the operator down, none is a price of
+/// nothing, a type of nothing, or a machine without a name.
+#[test]
+fn whatever_aws_answers_is_read_or_an_error() {
+    use proptest::prelude::*;
+    let (runtime, answers, _server, patient, cloud) = answering(Timeouts::default());
     let products =
         json!({"FormatVersion": "aws_v1", "PriceList": [product("g6.xlarge", "0.8048000000", "Linux").replace("eu-west-1", "us-east-1")]})
             .to_string();
@@ -608,25 +613,8 @@ async fn ask_the_rest(cloud: &AwsCloud, url: &str, answers: &Answers) -> usize {
 #[test]
 fn whatever_aws_says_of_quotas_images_reservations_and_status_is_read_or_an_error() {
     use proptest::prelude::*;
-    let answers: Arc<Mutex<Answers>> = Arc::default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let said = answers.clone();
-    let hurried = Timeouts {
-        attempt: Duration::from_millis(100),
-        operation: Duration::from_millis(150),
-        receive_wait: Duration::ZERO,
-        receive_slack: Duration::from_millis(150),
-        ..Timeouts::default()
-    };
-    let (server, patient, cloud) = runtime.block_on(async {
-        let server = Server::start(move |_, call| {
-            let body = said.lock().unwrap().get(call.action.as_str()).cloned().unwrap_or_default();
-            async move { (StatusCode::OK, body) }
-        })
-        .await;
-        let (patient, hurried) = (server.cloud().await, cloud_at(&server.url, hurried).await);
-        (server, patient, hurried)
-    });
+    let waits = Timeouts { receive_wait: Duration::ZERO, receive_slack: Duration::from_millis(150), ..Timeouts::default() };
+    let (runtime, answers, server, patient, cloud) = answering(waits);
     let whole: Answers = [
         ("DescribeAvailabilityZones", ZONES),
         ("GetServiceQuota", QUOTA),

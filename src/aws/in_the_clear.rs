@@ -50,14 +50,10 @@ impl HttpConnector for Connector {
 }
 
 fn may_be_sent(url: &str) -> Result<(), endpoint::InsecureEndpoint> {
-    // Whatever stands before an @ is no host.
-    let host =
-        url.strip_prefix("http://").map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default()).filter(|host| !host.contains('@'));
-    let name = host.map(|host| match host.strip_prefix('[') {
-        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    });
-    if name.and_then(|name| name.parse::<IpAddr>().ok()).is_some_and(|address| METADATA.contains(&address)) {
+    // The link's metadata has no users: whatever stands before an @ is a trick.
+    let authority = endpoint::authority_of(url);
+    let address = endpoint::name_of(authority).parse::<IpAddr>().ok().filter(|_| url.starts_with("http://") && !authority.contains('@'));
+    if address.is_some_and(|address| METADATA.contains(&address)) {
         return Ok(());
     }
     endpoint::check("an endpoint of AWS's configuration (a profile's endpoint_url)", url)

@@ -18,10 +18,10 @@ impl AwsCloud {
         let zones = clients.zones.get_or_try_init(|| async {
             let answer = clients.ec2.describe_availability_zones().all_availability_zones(true).send().await;
             let answer = answer.map_err(|error| from_sdk("DescribeAvailabilityZones", region, error))?;
-            let named = |zone: &aws_sdk_ec2::types::AvailabilityZone| {
+            let pair = |zone: &aws_sdk_ec2::types::AvailabilityZone| {
                 Some((named(zone.zone_name())?.to_owned(), ZoneId::from(named(zone.zone_id())?)))
             };
-            Ok(answer.availability_zones().iter().filter_map(named).collect())
+            Ok(answer.availability_zones().iter().filter_map(pair).collect())
         });
         zones.await.cloned()
     }

@@ -322,8 +322,9 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         ..Settings::default()
     };
     let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, intervals);
-    let told = Arc::clone(&engine);
-    let policies = tokio::spawn(watch_policies(client.clone(), WatchedPolicy::all(&args), move |absent| told.note_absent_policies(absent)));
+    let counting = Arc::clone(&engine);
+    let policies =
+        tokio::spawn(watch_policies(client.clone(), WatchedPolicy::all(&args), move |absent| counting.note_absent_policies(absent)));
     let candidacy = Candidacy::of_the_cluster(client, &args.namespace, &args.instance, clock);
     let (stop, stopped) = watch::channel(false);
     let health = tokio::spawn(health::serve(listener, Arc::clone(&engine), candidacy.leading(), stopped.clone()));

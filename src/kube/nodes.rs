@@ -122,9 +122,7 @@ const MOST_LABELS: usize = 16 << 10;
 
 /// What is kept of a pod that is not ours: everything else is dropped on arrival.
 pub fn trim_other(pod: &mut core_v1::Pod) {
-    if let Ok(spec) = asked_of(pod) {
-        pod.spec = Some(core_v1::PodSpec { volumes: None, tolerations: None, ..spec });
-    }
+    pod.spec = pod.spec.take().map(|spec| core_v1::PodSpec { volumes: None, tolerations: None, ..asked_of(spec) });
     // Rules of ours look at the labels of others. Nobody means a hundred kilobytes of them, and everybody's pods are held.
     let large = |labels: &BTreeMap<String, String>| labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MOST_LABELS;
     pod.metadata.labels = pod.metadata.labels.take().filter(|labels| !large(labels));

@@ -3,7 +3,7 @@
 //! Decides: which phase a pod is in for us, which Services list it, what our annotations on it say, and what is kept of it.
 //! Does not: decide what its manifest needs, whose work it is or how it is moved (see `core::workload::pod_reader`).
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, EphemeralVolumeSource, Pod, PodCondition, PodSpec, PodStatus, Volume};
 use k8s_openapi::jiff;
 
 use super::api::words;
@@ -115,32 +115,50 @@ pub fn trim(pod: &mut Pod) {
         annotations.retain(|key, _| key.starts_with(OURS) && key != TOO_LARGE || do_not_disrupt::KEYS.contains(&key.as_str()));
     }
     (pod.metadata.finalizers, pod.metadata.generate_name) = (None, None);
-    // What cannot be brought into the reader's form stays as it is: the reader says what is wrong with it.
-    if let Ok(spec) = asked_of(pod) {
-        let gates = pod.spec.as_mut().and_then(|spec| spec.scheduling_gates.take());
-        pod.spec = Some(PodSpec { scheduling_gates: gates, ..spec });
-    }
+    pod.spec = pod.spec.take().map(asked_of);
     trim_status(pod);
     cut_if_too_large(pod);
 }
 
-/// The part of its spec that the reader of manifests reads.
-///
-/// # Errors
-/// As [`manifest_of`].
-pub fn asked_of(pod: &Pod) -> Result<PodSpec, String> {
-    let mut read = manifest_of(pod)?.spec;
-    for volume in &mut read.volumes {
-        // Only that they are there counts.
-        (volume.ephemeral, volume.host_path) = (volume.ephemeral.as_ref().map(|_| serde_json::json!({})), None);
+/// The part of a pod's spec that is read: the fields of [`crate::core::workload::need::PodManifest`], and its gates.
+pub fn asked_of(spec: PodSpec) -> PodSpec {
+    let container = |it: Container| Container {
+        name: it.name,
+        resources: it.resources,
+        restart_policy: it.restart_policy,
+        ports: it.ports,
+        ..Container::default()
+    };
+    // Those that tie it to a place: not what every pod has, the token of its account. Of a claim of its own only that it is there counts.
+    let volume = |it: Volume| Volume {
+        name: it.name,
+        persistent_volume_claim: it.persistent_volume_claim,
+        ephemeral: it.ephemeral.map(|_| EphemeralVolumeSource::default()),
+        ..Volume::default()
+    };
+    let ties = |it: &Volume| it.persistent_volume_claim.is_some() || it.ephemeral.is_some();
+    PodSpec {
+        scheduling_gates: spec.scheduling_gates,
+        containers: spec.containers.into_iter().map(container).collect(),
+        init_containers: spec.init_containers.map(|all| all.into_iter().map(container).collect()),
+        overhead: spec.overhead,
+        node_selector: spec.node_selector,
+        affinity: spec.affinity,
+        tolerations: spec.tolerations,
+        topology_spread_constraints: spec.topology_spread_constraints,
+        volumes: spec.volumes.map(|all| all.into_iter().filter(ties).map(volume).collect()),
+        termination_grace_period_seconds: spec.termination_grace_period_seconds,
+        node_name: spec.node_name,
+        scheduler_name: spec.scheduler_name,
+        resource_claims: spec.resource_claims,
+        host_network: spec.host_network,
+        resources: spec.resources,
+        priority: spec.priority,
+        priority_class_name: spec.priority_class_name,
+        runtime_class_name: spec.runtime_class_name,
+        os: spec.os,
+        ..PodSpec::default()
     }
-    // Those that tie it to a place: not what every pod has, the token of its account.
-    read.volumes.retain(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some());
-    let named = read.os.name.is_some();
-    let mut spec: PodSpec = serde_json::to_value(read).and_then(serde_json::from_value).map_err(|fault| fault.to_string())?;
-    // The reader's forms are there even when they are empty, and an operating system without a name is another one.
-    spec.os = spec.os.filter(|_| named);
-    Ok(spec)
 }
 
 fn trim_status(pod: &mut Pod) {

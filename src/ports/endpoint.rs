@@ -39,12 +39,9 @@ pub fn check(variable: &str, url: &str) -> Result<(), InsecureEndpoint> {
         return Ok(());
     }
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = authority_of(url);
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let name = match host.strip_prefix('[') {
-        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
+    let name = name_of(host);
     if name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
         return Ok(());
     }
@@ -52,6 +49,20 @@ pub fn check(variable: &str, url: &str) -> Result<(), InsecureEndpoint> {
     // A password may have a slash in it: what is before the last @ is shown to nobody.
     let shown = rest.rsplit_once('@').map_or(host, |(_, after)| after.split(['/', '?', '#']).next().unwrap_or_default());
     Err(InsecureEndpoint { variable: variable.to_owned(), found: format!("{scheme}://{shown}") })
+}
+
+/// Who is asked, with a user and a port where the URL has them.
+pub fn authority_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
+/// A host without its port; an IPv6 address without its brackets.
+pub fn name_of(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

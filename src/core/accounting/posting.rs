@@ -190,8 +190,8 @@ fn billed(entry: &Entry) -> Option<Amounts> {
     let billed = entry.billed?;
     let amounts = Amounts { cost: billed.cost - entry.computed.cost, ..Amounts::nothing(computed(entry).known()) };
     Some(match billed.source {
-        Source::Feed => Amounts { feed: billed.cost - billed.open, ..amounts },
-        Source::Bill => Amounts { bill: billed.cost - billed.open, ..amounts },
+        Source::Feed => Amounts { feed: billed.confirmed(), ..amounts },
+        Source::Bill => Amounts { bill: billed.confirmed(), ..amounts },
     })
 }
 

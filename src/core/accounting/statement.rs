@@ -89,6 +89,13 @@ pub struct BilledShare {
     pub cause: Cause,
 }
 
+impl BilledShare {
+    /// What rests on the source's word.
+    pub fn confirmed(&self) -> MicroUsd {
+        self.cost - self.open
+    }
+}
+
 /// One share with both amounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

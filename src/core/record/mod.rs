@@ -79,17 +79,19 @@ impl RecentRefusals {
 
     /// Notes the refusals among `records`, which are recorded `now`.
     pub fn note(&mut self, records: &[LedgerRecord], now: Timestamp) {
-        for record in records {
-            if let LedgerRecord::Decision(decision) = record
-                && decision.outcome == Outcome::Refuse
-                && let Some(workload) = &decision.workload
-            {
-                self.0.retain(|_, at| at.last().is_some_and(|last| now.since(*last) < Self::KEPT));
-                let at = self.0.entry(workload.object.namespace.clone()).or_default();
-                at.retain(|at| now.since(*at) < Self::KEPT);
-                at.push(now);
+        let namespace = |record: &LedgerRecord| match record {
+            LedgerRecord::Decision(decision) if decision.outcome == Outcome::Refuse => {
+                Some(decision.workload.as_ref()?.object.namespace.clone())
             }
+            _ => None,
+        };
+        let refused: Vec<String> = records.iter().filter_map(namespace).collect();
+        if refused.is_empty() {
+            return;
         }
+        self.0.values_mut().for_each(|at| at.retain(|at| now.since(*at) < Self::KEPT));
+        self.0.retain(|_, at| !at.is_empty());
+        refused.into_iter().for_each(|namespace| self.0.entry(namespace).or_default().push(now));
     }
 
     /// How many of `namespace` were recorded within the hour before `now`.

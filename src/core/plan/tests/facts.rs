@@ -13,9 +13,9 @@ use crate::core::units::Mebibytes;
 use crate::core::units::ids::ReservationId;
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::Millis;
-use crate::core::workload::Pod;
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::sharing::Sharing;
+use crate::core::workload::{Pod, PodPhase};
 
 fn set_data(toy: &mut Toy, gib: i64) {
     for pod in toy.world.pods.values_mut() {
@@ -190,4 +190,20 @@ fn a_pod_that_its_machines_end_closed_is_not_opened_again_while_its_node_still_s
         .collect();
     assert!(said.iter().all(|record| matches!(record, LedgerRecord::OccupancyClosed(_))), "{said:?}");
     assert!(!said.is_empty(), "its end was never reported");
+}
+
+/// Between binding and start an init container gives as long as one likes.
+#[test]
+fn a_pod_whose_owner_breaks_its_annotations_after_it_was_bound_pays_for_what_the_machine_has_left() {
+    let mut toy = Toy::new();
+    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
+    while toy.world.pods[&uid].phase == PodPhase::Gated {
+        toy.run(1);
+    }
+    toy.world.pods.get_mut(&uid).unwrap().need = Err(vec!["lowtide.dev/regions is \"xx-1\"".into()]);
+    toy.run(150);
+    assert_eq!(toy.world.pods[&uid].phase, PodPhase::Running);
+    let opened: Vec<_> = toy.ledger.iter().filter_map(|r| if let LedgerRecord::OccupancyOpened(o) = r { Some(o) } else { None }).collect();
+    let gpus = toy.world.catalog.types[&toy.running()[0].instance_type].gpus;
+    assert!(opened.len() == 1 && opened[0].pod_uid == uid && opened[0].gpus == gpus, "{opened:?}");
 }

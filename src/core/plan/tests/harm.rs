@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 
 use super::toy::*;
 use super::working;
-use crate::core::fleet::{Doubt, Instance, InstanceState, NoticeKind, Trigger, UnreadableClaim, tags};
+use crate::core::fleet::{Doubt, InstanceState, NoticeKind, Trigger, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
-use crate::core::plan::plan;
-use crate::core::record::{LedgerRecord, Outcome};
+use crate::core::record::Outcome;
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Held, Observed};
-use crate::core::units::ids::{ClaimName, InstanceId, ObjectRef};
+use crate::core::units::ids::{ClaimName, InstanceId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
 use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::need::WorkloadKind;
-use crate::core::workload::{Baseline, Pod, PodIdentity, PodPhase, Replaces, Workload};
+use crate::core::workload::{Baseline, Pod, PodIdentity, PodPhase, Replaces};
 
 /// As after a rollback: the pool has a word that this version does not know.
 #[test]
@@ -48,7 +47,7 @@ fn tag_all(toy: &mut Toy, key: &str, value: Option<&str>) {
     }
 }
 
-fn said(toy: &Toy, reason: &str) -> usize {
+pub(super) fn said(toy: &Toy, reason: &str) -> usize {
     toy.events.iter().filter(|(said, _)| *said == reason).count()
 }
 
@@ -229,130 +228,6 @@ fn a_full_outbox_says_so_and_takes_no_more_refusals_but_every_purchase() {
     assert!(said(&toy, "OutboxFull") == 1 && said(&toy, "Unplaceable") > 0, "{:?}", toy.events);
     let outcomes: Vec<Outcome> = toy.decisions().iter().map(|d| d.outcome).collect();
     assert!(!outcomes.contains(&Outcome::Refuse) && outcomes.contains(&Outcome::Launch), "{outcomes:?}");
-}
-
-/// A pod that no machine can hold, in `namespace`.
-fn impossible(toy: &mut Toy, namespace: &str) {
-    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
-    let pod = toy.world.pods.get_mut(&uid).unwrap();
-    pod.identity.object.namespace = namespace.to_owned();
-    pod.workload =
-        Workload { object: ObjectRef { namespace: namespace.to_owned(), name: uid.to_string() }, ..(*pod.workload).clone() }.into();
-    if let Ok((need, _)) = &mut pod.need {
-        need.gpu_memory.0 = 1_000_000;
-    }
-}
-
-/// Thousands of pods that nothing can hold, or one loop that makes and deletes them, would fill the books.
-#[test]
-fn one_namespace_cannot_fill_the_books_with_refusals() {
-    let mut toy = Toy::new();
-    toy.world.pools.values_mut().for_each(|pool| pool.namespaces = ["flood", "quiet"].map(str::to_owned).into());
-    (0..150).for_each(|_| impossible(&mut toy, "flood"));
-    impossible(&mut toy, "quiet");
-    toy.run(30);
-    let refused = |toy: &Toy, namespace: &str| {
-        let all = toy.decisions().into_iter().filter(|d| d.outcome == Outcome::Refuse);
-        all.filter(|d| d.workload.as_ref().is_some_and(|w| w.object.namespace == namespace)).count()
-    };
-    assert_eq!([refused(&toy, "flood"), refused(&toy, "quiet")], [120, 1]);
-    assert_eq!([said(&toy, "Unplaceable"), said(&toy, "TooManyRefusals")], [151, 1], "each pod says why it waits");
-    toy.world.pods.retain(|_, pod| pod.identity.object.namespace != "flood");
-    (0..150).for_each(|_| impossible(&mut toy, "flood"));
-    toy.run(30);
-    assert_eq!(refused(&toy, "flood"), 120, "made again they are the same flood");
-    toy.now = toy.now + Millis::from_hours(1);
-    toy.run(30);
-    assert_eq!([refused(&toy, "flood"), refused(&toy, "quiet")], [240, 2], "an hour later they are said again");
-}
-
-#[test]
-fn prices_that_move_make_no_new_refusals() {
-    let mut toy = Toy::new();
-    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
-    if let Ok((need, _)) = &mut toy.world.pods.get_mut(&uid).unwrap().need {
-        need.gpu_memory.0 = 1_000_000;
-    }
-    for step in 0..20_i64 {
-        for (at, offer) in (0..).zip(toy.world.market.offers.values_mut()) {
-            offer.price_per_hour.0 = 100_000 + (step * 7 + at * 11) % 50 * 1_000;
-        }
-        toy.run(30);
-    }
-    assert_eq!((said(&toy, "Unplaceable"), toy.decisions().len()), (1, 1), "{:?}", toy.events);
-}
-
-/// Whoever stops a machine may want what is on its volumes.
-#[test]
-fn the_work_of_a_machine_that_a_person_stops_is_placed_again_and_the_machine_left_as_it_is() {
-    let mut toy = working(1);
-    let machine = toy.all_instances().remove(0);
-    let Some(Observed::Known { value, .. }) = toy.world.instances.get_mut(&machine.capacity.region) else { unreachable!() };
-    value.get_mut(&machine.id).unwrap().state = InstanceState::Stopped;
-    toy.run(200);
-    assert_eq!(toy.all_instances().into_iter().find(|i| i.id == machine.id).map(|i| i.state), Some(InstanceState::Stopped));
-    let told: Vec<_> = toy.decisions().into_iter().filter(|d| d.trigger == Trigger::InstanceLost).map(|d| d.text.clone()).collect();
-    assert!(told.len() == 1 && told[0].contains("was stopped"), "{told:?}");
-    assert!(
-        said(&toy, "MachineStopped") == 1 && toy.world.claims.values().all(|claim| claim.status.instance.as_ref() != Some(&machine.id))
-    );
-}
-
-/// Between binding and start an init container gives as long as one likes.
-#[test]
-fn a_pod_whose_owner_breaks_its_annotations_after_it_was_bound_pays_for_what_the_machine_has_left() {
-    let mut toy = Toy::new();
-    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
-    while toy.world.pods[&uid].phase == PodPhase::Gated {
-        toy.run(1);
-    }
-    toy.world.pods.get_mut(&uid).unwrap().need = Err(vec!["lowtide.dev/regions is \"xx-1\"".into()]);
-    toy.run(150);
-    assert_eq!(toy.world.pods[&uid].phase, PodPhase::Running);
-    let opened: Vec<_> = toy.ledger.iter().filter_map(|r| if let LedgerRecord::OccupancyOpened(o) = r { Some(o) } else { None }).collect();
-    let gpus = toy.world.catalog.types[&toy.running()[0].instance_type].gpus;
-    assert!(opened.len() == 1 && opened[0].pod_uid == uid && opened[0].gpus == gpus, "{opened:?}");
-}
-
-/// "Launch more like this" copies every tag but EC2's own: a person's machine, with our tags.
-#[test]
-fn a_machine_that_somebody_launched_as_a_copy_of_ours_is_reported_and_never_ended() {
-    let mut toy = working(3);
-    let (region, original) = {
-        let machine = toy.all_instances().remove(0);
-        (machine.capacity.region.clone(), machine)
-    };
-    let mut copy = Instance { id: "i-copy".into(), ..original.clone() };
-    copy.tags = copy.tags.with(tags::FLEET, None);
-    let Some(Observed::Known { value, .. }) = toy.world.instances.get_mut(&region) else { unreachable!() };
-    value.insert(copy.id.clone(), copy.clone());
-    toy.run(900);
-    assert!(toy.all_instances().iter().any(|i| i.id == copy.id && i.is_alive()));
-    assert_eq!(said(&toy, "CopiedMachine"), 1, "while the original runs: {:?}", toy.events);
-    toy.end_instance(&original.id, "Server.SpotInstanceTermination");
-    toy.run(2_000);
-    assert!(toy.world.claims.values().all(|claim| claim.status.instance.as_ref() != Some(&original.id)), "its claim is gone");
-    assert!(toy.all_instances().iter().any(|i| i.id == copy.id && i.is_alive()), "{:?}", toy.events);
-    assert_eq!(toy.decisions().iter().filter(|d| d.trigger == Trigger::Unclaimed).count(), 0);
-}
-
-/// A fleet that somebody made with our tags, or a launch that came twice: it costs, so it is ended once nothing claims what it carries.
-#[test]
-fn a_second_machine_of_a_claim_is_reported_while_the_first_runs() {
-    let mut toy = working(1);
-    let original = toy.all_instances().remove(0);
-    let twin = Instance { id: "i-twin".into(), ..original.clone() };
-    let Some(Observed::Known { value, .. }) = toy.world.instances.get_mut(&original.capacity.region) else { unreachable!() };
-    value.insert(twin.id.clone(), twin.clone());
-    (0..2).for_each(|_| {
-        toy.now = toy.now + Millis::from_mins(15);
-        toy.live();
-        toy.look();
-        let decided = plan(&toy.settings, &toy.world, toy.now);
-        toy.take(decided);
-    });
-    assert_eq!(said(&toy, "CopiedMachine"), 1, "{:?}", toy.events);
-    assert_eq!(toy.all_instances().iter().filter(|i| i.is_alive()).count(), 2, "none is ended while the claim stands");
 }
 
 /// Whoever is root on a machine writes what its kubelet says: a large node would draw the pods of all, with their Secrets.

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod breaker;
+mod by_hand;
 mod choice;
 mod classes;
 mod clocks;
@@ -16,6 +17,7 @@ mod lifting;
 mod limits;
 mod loops;
 mod maintenance;
+mod refusals;
 mod rehearsing;
 mod returning;
 mod serving;
