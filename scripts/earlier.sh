@@ -18,7 +18,7 @@ if [[ -x $folder/lowtide && -f $folder/.stamp && $(<"$folder/.stamp") == "$commi
     exit
 fi
 if ! git -C "$here" cat-file -e "$commit^{commit}" 2>/dev/null; then
-    say "  left out: this clone has no commit $commit (lowtide $version); git fetch --unshallow brings it"
+    echo "NOT RUN: upgrade and rollback with the program of $version itself: this clone has no commit $commit; git fetch --unshallow brings it"
     exit
 fi
 
@@ -30,7 +30,7 @@ cp "$here/Cargo.lock" "$here/rust-toolchain.toml" "$folder/source/"
 sed "/^\[\[bin\]\]/,/^name = / s/^name = \"lowtide\"/name = \"lowtide-earlier\"/; s/^default-run = .*/default-run = \"lowtide-earlier\"/" \
     "$here/Cargo.toml" >"$folder/source/Cargo.toml"
 # What that version does not have.
-python3 - "$folder/source" <<'PYTHON'
+python3 - "$folder/source" "$version" <<'PYTHON'
 import pathlib, re, sys
 source = pathlib.Path(sys.argv[1])
 manifest = (source / "Cargo.toml").read_text()
@@ -40,7 +40,10 @@ def there(part):
         return True
     path, name = re.search(r'path = "(.*)"', part), re.search(r'name = "(.*)"', part).group(1)
     return (source / (path.group(1) if path else f"benches/{name}.rs")).exists()
-(source / "Cargo.toml").write_text("".join(part for part in parts if there(part)))
+manifest = "".join(part for part in parts if there(part))
+(source / "Cargo.toml").write_text(re.sub(r'(?m)^version = ".*"', f'version = "{sys.argv[2]}"', manifest, count=1))
+lock = source / "Cargo.lock"
+lock.write_text(re.sub(r'(name = "lowtide"\nversion = )".*"', rf'\g<1>"{sys.argv[2]}"', lock.read_text()))
 PYTHON
 say "  building lowtide $version from $commit (once; minutes on a small machine) ..."
 output=${CARGO_TARGET_DIR:-$here/target}

@@ -213,3 +213,23 @@ fn no_files_of_the_core_import_each_other() {
     let text: Vec<String> = left.iter().map(circle).collect();
     assert!(left.is_empty(), "these import each other, or what does:\n{}", text.join("\n"));
 }
+
+/// Two programs of one version: nodes that have the older image run it under the newer chart, and nothing that says the version tells them apart.
+#[test]
+fn a_released_version_is_not_released_again() {
+    let read = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let released: Vec<String> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/released"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(
+        released.iter().any(|name| name == "0.1.0") && !released.iter().any(|name| name == version),
+        "{version} is one of {released:?}"
+    );
+    let chart = read("charts/lowtide/Chart.yaml");
+    assert!(chart.contains(&format!("\nversion: {version}\nappVersion: {version}\n")), "the chart has another version than {version}");
+    let guide = read("docs/install-aws.md");
+    assert!(guide.contains(&format!("lowtide:{version}")), "the guide pushes another version");
+    assert!(!released.iter().any(|old| guide.contains(&format!("lowtide:{old}"))), "the guide pushes a released version");
+}

@@ -108,12 +108,12 @@ fn every_planted_mistake_is_noticed() {
     // What calls that fail hide, shows where none does.
     let seeds = || [Level::Hostile, Level::None].into_iter().flat_map(|level| (0..12).map(move |seed| Scenario::new(seed, 1, level)));
     all_hold(&seeds().collect::<Vec<_>>());
-    // A backup is restored and kubelets fall silent together on few days, and a machine seldom lives to see its maintenance: weeks that hold by themselves,
+    // A backup is restored, a definition deleted and kubelets fall silent together on few days, and a machine seldom lives to see its maintenance: weeks that hold by themselves,
     // as the hundreds above show.
     let weeks = |first: u64, level| (first..200).step_by(4).map(move |seed| Scenario::new(seed, 7, level));
     let played = |bug| -> Box<dyn Iterator<Item = Scenario>> {
         match bug {
-            PlantedBug::OrphansSwept | PlantedBug::BreakerLifted => Box::new(weeks(3, Level::Hostile)),
+            PlantedBug::OrphansSwept | PlantedBug::BreakerLifted | PlantedBug::DefinitionForgotten => Box::new(weeks(3, Level::Hostile)),
             PlantedBug::ScheduleForgotten => Box::new(weeks(0, Level::None)),
             _ => Box::new(seeds()),
         }

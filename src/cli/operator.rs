@@ -23,7 +23,7 @@ use crate::ledger::fetch::{self, Hourly, Location, What};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
 use crate::ledger::{PgLedger, nodes_of_claims, usage_queries};
-use crate::ports::{Clock, Cloud, Cluster};
+use crate::ports::{Clock, Cloud, Cluster, ClusterError};
 
 /// Runs the operator. It starts even if Postgres or EC2 does not answer; both are retried until they do.
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,9 @@ pub struct OperatorArgs {
     /// The label of namespaces that lowtide leaves alone, as in the chart's policies: nothing is bought for their pods.
     #[arg(long, env = "LOWTIDE_IGNORE_LABEL", default_value = names::IGNORE)]
     pub ignore_label: String,
+    /// Namespaces that the chart's policies do not look into (admission.exemptNamespaces): nothing is bought for their pods either.
+    #[arg(long, env = "LOWTIDE_EXEMPT_NAMESPACES", value_delimiter = ',')]
+    pub exempt_namespaces: Vec<String>,
     /// Serve where that policy is absent: then nothing refuses what owners write over lowtide's marks.
     #[arg(long, env = "LOWTIDE_SERVE_WITHOUT_VALIDATION")]
     pub serve_without_validation: bool,
@@ -180,6 +183,13 @@ async fn definitions_will_do(client: &kube::Client) {
                 );
                 tokio::time::sleep(Duration::from_secs(10)).await;
             }
+            // An API server that restarts must not have this version write under definitions that drop what it writes.
+            Err(fault @ ClusterError::Unreachable(_)) => {
+                warn!(
+                    "the custom resource definitions cannot be compared with this version's yet: {fault}; nothing is done until they are; retrying in 5 s"
+                );
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
             Err(fault) => {
                 warn!("the custom resource definitions could not be compared with this version's: {fault}");
                 return;
@@ -298,6 +308,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         instance: args.instance.clone(),
         attribution: args.labels.keys(),
         ignore_label: args.ignore_label.clone(),
+        exempt_namespaces: args.exempt_namespaces.clone(),
     };
     let cluster = LiveCluster::start(client.clone(), cluster_settings, Arc::clone(&clock));
     let ledger = match PgLedger::connect_lazy(&args.database_url) {

@@ -50,9 +50,11 @@ pub struct StillRunning {
     pub lines: Vec<String>,
     /// What all of them cost per hour, as bought.
     pub price_per_hour: MicroUsdPerHour,
+    /// The definition of claims is gone, and with it every claim: only EC2 knows what runs.
+    pub undefined: bool,
 }
 
-/// The machines that claims stand for and that have not ended. Empty where the definitions are gone: then only EC2 knows.
+/// The machines that claims stand for and that have not ended. Where the definitions are gone only EC2 knows.
 ///
 /// # Errors
 /// When claims cannot be listed.
@@ -63,7 +65,7 @@ pub async fn still_running(client: &Client) -> Result<StillRunning, ClusterError
     loop {
         let page = match call("list claims", api.list(&params)).await {
             Ok(page) => page,
-            Err(ClusterError::Gone(_)) => return Ok(found),
+            Err(ClusterError::Gone(_)) => return Ok(StillRunning { undefined: true, ..found }),
             Err(fault) => return Err(fault),
         };
         for object in &page.items {
@@ -90,6 +92,9 @@ pub async fn still_running(client: &Client) -> Result<StillRunning, ClusterError
 
 /// What is said of machines that still run.
 pub fn farewell(machines: &StillRunning) -> Vec<String> {
+    if machines.undefined {
+        return vec!["whether machines still run is not known here, as the definition (CRD) of claims is gone: look in EC2 for those with the tag lowtide-cluster".to_owned()];
+    }
     if machines.lines.is_empty() {
         return vec!["no machine that a claim stands for still runs".to_owned()];
     }

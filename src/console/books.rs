@@ -188,3 +188,21 @@ async fn rows(connection: &mut PgConnection, sql: String, values: Vec<Option<Str
     }
     Ok(Report { sentence: String::new(), columns, rows })
 }
+
+#[cfg(all(test, feature = "lab"))]
+mod tests {
+    use super::*;
+    use crate::lab::postgres::PrivatePostgres;
+
+    /// The login may be a superuser's: the session all the same changes nothing.
+    #[tokio::test]
+    async fn a_session_changes_nothing_whatever_its_login_may_do() {
+        let postgres = PrivatePostgres::start_temporary().unwrap();
+        let books = Books::open(Some(&postgres.url())).unwrap();
+        let mut connection = books.connection().await.unwrap();
+        let refused = sqlx::raw_sql("CREATE TABLE public.mine (it int)").execute(&mut *connection).await.unwrap_err().to_string();
+        assert!(refused.contains("read-only transaction"), "{refused}");
+        let limit: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut *connection).await.unwrap();
+        assert_eq!(limit, "20s");
+    }
+}

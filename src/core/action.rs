@@ -78,6 +78,8 @@ pub struct ClaimPatch {
     pub unhealthy: Option<Option<Unhealthy>>,
     /// A need whose pod the scheduler did not bind there.
     pub misfit: Option<String>,
+    /// The definition of node pools, under which its pool is seen.
+    pub pools_defined_by: Option<Uid>,
     /// EC2 is about to be asked to terminate it.
     pub terminate_asked: Option<(Timestamp, DecisionId, crate::core::fleet::Trigger)>,
     /// The instance has ended.
@@ -103,6 +105,7 @@ impl ClaimPatch {
             empty_since,
             unhealthy,
             misfit,
+            pools_defined_by,
             terminate_asked,
             ended,
         } = self;
@@ -127,6 +130,7 @@ impl ClaimPatch {
         status.empty_since = empty_since.unwrap_or(status.empty_since);
         status.unhealthy = unhealthy.map_or(status.unhealthy.take(), |now| now.map(Box::new));
         status.misfits.extend(misfit);
+        status.pools_defined_by = pools_defined_by.or(status.pools_defined_by.take());
         status.terminate_asked = terminate_asked.map(Box::new).or(status.terminate_asked.take());
         status.ended = ended.map(Box::new).or(status.ended.take());
     }

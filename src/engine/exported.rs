@@ -2,7 +2,7 @@
 //!
 //! Decides: how each figure follows from memory. Does not: name metrics (see [`crate::metrics::register`]) or serve them (see `health`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::driver::Engine;
 use super::state::State;
@@ -13,7 +13,7 @@ use crate::core::market::quota::vcpus_left;
 use crate::core::market::{Capacity, CapacityType};
 use crate::core::snapshot::memory::Warnings;
 use crate::core::snapshot::seen;
-use crate::core::units::ids::Region;
+use crate::core::units::ids::{PoolName, Region};
 use crate::core::units::time::{Millis as Span, Timestamp};
 use crate::core::workload::{Pod, PodPhase};
 use crate::metrics::page::Figure::{Micro, Millis, Nano, Number};
@@ -72,7 +72,10 @@ fn safety(page: &mut Page, state: &State, view: &ClusterView, (uid, api_ahead): 
     page.one(&metric::UNMARKED, owned(|o| *o == Ownership::Unmarked));
     page.one(&metric::UNCLAIMED, count(state.unclaimed_since.len()));
     page.one(&metric::UNREADABLE, count(view.unreadable_claims.len()));
-    page.one(&metric::UNREADABLE_POOLS, count(view.unreadable_pools.len()));
+    let undefined = |claim: &&Claim| !view.pools.contains_key(&claim.spec.node_pool) && !claim.is_of_definition(&view.pools_defined);
+    let kept: BTreeSet<&PoolName> =
+        view.claims.values().filter(undefined).map(|claim| &claim.spec.node_pool).chain(view.unreadable_pools.iter()).collect();
+    page.one(&metric::UNREADABLE_POOLS, count(kept.len()));
     page.one(&metric::ABSENT_POLICIES, count(state.absent_policies));
     page.one(&metric::HELD_ENDS, Number(i64::try_from(state.held_ends).unwrap_or(i64::MAX)));
     page.one(&metric::DOUBTFUL, count(state.doubtful_nodes().values().filter(|doubt| doubt.is_alarming()).count()));

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::Plan;
-use crate::core::fleet::{Bound, Instance};
+use crate::core::fleet::{Bound, Instance, PoolsDefined};
 use crate::core::record::RecentRefusals;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
@@ -26,6 +26,7 @@ pub struct Settled {
     seen: Option<BTreeMap<Region, Option<Mark>>>,
     cluster: (String, String),
     ec2_ahead: Option<Millis>,
+    pools_defined: PoolsDefined,
     notices: Vec<PendingNotice>,
     in_flight: BTreeSet<Lane>,
     pending_bindings: BTreeMap<Uid, Bound>,
@@ -58,6 +59,7 @@ impl Settled {
             seen: (!planned.looks_matter).then(|| world.instances.iter().map(|(region, look)| (region.clone(), mark_of(look))).collect()),
             cluster: (world.cluster.clone(), world.cluster_uid.clone()),
             ec2_ahead: world.ec2_ahead,
+            pools_defined: world.pools_defined.clone(),
             notices: world.notices.clone(),
             in_flight: world.in_flight.clone(),
             pending_bindings: world.pending_bindings.clone(),
@@ -96,6 +98,7 @@ impl Settled {
             ("outbox_full", self.outbox_full == world.outbox_full),
             ("outbox_closed", self.outbox_closed == world.outbox_closed),
             ("ec2_ahead", self.ec2_ahead == world.ec2_ahead),
+            ("pools_defined", self.pools_defined == world.pools_defined),
         ];
         if let Some((name, _)) = own.into_iter().find(|(_, same)| !same) {
             return Some(name);
@@ -179,6 +182,7 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part))
         cluster: _,
         cluster_uid: _,
         ec2_ahead: _,
+        pools_defined: _,
         notices: _,
         in_flight: _,
         pending_bindings: _,

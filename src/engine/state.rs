@@ -389,6 +389,7 @@ impl State {
             cluster_uid: cluster_uid.to_owned(),
             unreadable_claims: view.unreadable_claims,
             unreadable_pools: view.unreadable_pools,
+            pools_defined: view.pools_defined,
             doubtful_nodes: doubtful,
             unclaimed_since: self.unclaimed_since.clone(),
             first_sights: self.first_sights.clone(),

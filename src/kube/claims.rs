@@ -15,7 +15,7 @@ use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
 use crate::core::fleet::{
     self, Binding, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant,
-    ScheduledEvent, ScheduledMark, Unhealthy,
+    ScheduledEvent, ScheduledMark, Trigger, Unhealthy,
 };
 use crate::core::market::{Capacity, PriceOrigin};
 use crate::core::units::ids::{
@@ -172,6 +172,7 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
         empty_since: status.empty_since.map(|m| m.0),
         unhealthy: status.unhealthy.as_ref().map(|u| Box::new(Unhealthy { trigger: u.reason, since: u.since.0 })),
         misfits: status.misfits.iter().cloned().collect(),
+        pools_defined_by: status.pool_definition_uid.as_deref().map(Uid::from),
         terminate_asked: terminate_asked.transpose()?.map(Box::new),
         ended: ended.transpose()?.map(Box::new),
     })
@@ -306,6 +307,10 @@ fn set_life(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static str
         status.launch_asked_at = Some(Moment(at));
         changed.insert("launchAskedAt", json!(status.launch_asked_at));
     }
+    if let Some(uid) = &patch.pools_defined_by {
+        status.pool_definition_uid = Some(uid.to_string());
+        changed.insert("poolDefinitionUid", json!(status.pool_definition_uid));
+    }
     if let Some((instance, at)) = &patch.launched {
         status.instance_id = Some(instance.to_string());
         status.launched_at = Some(Moment(*at));
@@ -376,7 +381,12 @@ fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static st
     if let Some((at, decision, trigger)) = &patch.terminate_asked {
         let (asked_at, decision_id) = (Moment(*at), decision.to_string());
         status.termination = Some(api::Termination { asked_at, decision_id, reason: *trigger });
-        changed.insert("termination", json!(status.termination));
+        let mut written = json!(status.termination);
+        // A newer version's word is asked again, and stays: a merge patch keeps what it does not mention.
+        if let (Trigger::Unknown, Some(fields)) = (trigger, written.as_object_mut()) {
+            fields.remove("reason");
+        }
+        changed.insert("termination", written);
     }
     if let Some(ended) = &patch.ended {
         let decision_id = ended.decision.map(|id| id.to_string());

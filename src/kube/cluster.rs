@@ -11,7 +11,7 @@ use super::api::GpuNodeClaim;
 use super::api_clock::ApiClock;
 use super::errors::call;
 use super::pods::AttributionKeys;
-use super::watch::Watches;
+use super::watch::{Ignored, Watches};
 use super::{apply, claims, memory, outbox};
 use crate::core::action::ClusterAction;
 use crate::core::fleet::ClaimsNow;
@@ -37,6 +37,8 @@ pub struct ClusterSettings {
     pub attribution: AttributionKeys,
     /// The label of namespaces that lowtide leaves alone: the chart's `admission.ignoreLabel`.
     pub ignore_label: String,
+    /// Namespaces that the chart's policies leave out: nothing keeps their pods' owners from our marks, so that lowtide leaves these alone too.
+    pub exempt_namespaces: Vec<String>,
 }
 
 /// The cluster lowtide runs in.
@@ -78,7 +80,8 @@ pub async fn read_uid(client: &Client) -> Result<String, ClusterError> {
 impl LiveCluster {
     /// Starts every watch. Pass a client created by [`connect`], or one with `default_retry` off.
     pub fn start(client: Client, settings: ClusterSettings, clock: Arc<dyn Clock>) -> Self {
-        let watches = Watches::start(&client, settings.uid.clone(), settings.attribution.clone(), settings.ignore_label.clone());
+        let ignored = Ignored { label: settings.ignore_label.clone(), names: settings.exempt_namespaces.iter().cloned().collect() };
+        let watches = Watches::start(&client, settings.uid.clone(), settings.attribution.clone(), ignored);
         let api_clock = ApiClock::start(client.clone(), Arc::clone(&clock));
         LiveCluster { client, settings, clock, watches, api_clock, packs: outbox::packs::Packs::default() }
     }

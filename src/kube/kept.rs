@@ -22,7 +22,7 @@ use self::pods::KeptPods;
 use super::held::Key;
 use super::watch::Watches;
 use super::{claims, classes, daemonsets, pools};
-use crate::core::fleet::ClassProblem;
+use crate::core::fleet::{ClassProblem, PoolsDefined};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClaimName, ClassName, PoolName, Uid};
 use crate::core::units::shared::Shared;
@@ -79,7 +79,10 @@ impl Kept {
     /// Brings the view up to date with what the watches hold.
     pub fn catch_up(&mut self, watches: &Watches) -> &ClusterView {
         let namespaces_changed = self.read_namespaces(watches);
+        // Before and after: pools that are read while their definition is looked up are of none (see `pools_watch`).
+        let defined = watches.pools_defined.now();
         self.read_pools(watches, namespaces_changed);
+        self.view.pools_defined = if watches.pools_defined.now() == defined { defined } else { PoolsDefined::Unread };
         let classes_changed = self.read_classes(watches);
         self.read_claims(watches);
         let sets_changed = self.read_daemonsets(watches);
@@ -93,7 +96,10 @@ impl Kept {
         let known = self.namespaces.keys().map(|name| cluster_wide(name));
         let mut changed = false;
         for ((_, name), object) in watches.namespaces.changes(!self.begun, known) {
-            let labels = object.map(|n| n.metadata.labels.clone().unwrap_or_default());
+            let mut labels = object.map(|n| n.metadata.labels.clone().unwrap_or_default());
+            if let (Some(labels), true) = (&mut labels, watches.ignored.names.contains(&name)) {
+                labels.insert(watches.ignored.label.clone(), "exempt".to_owned());
+            }
             changed |= self.namespaces.get(&name) != labels.as_ref();
             match labels {
                 Some(labels) => drop(self.namespaces.insert(name, labels)),
@@ -110,7 +116,7 @@ impl Kept {
             let name = PoolName::from(key.1);
             let read = object.as_deref().map(|guarded| match &guarded.0 {
                 Ok(pool) => {
-                    pools::read(pool, &self.namespaces, &watches.ignore_label).map(|read| (pool, read)).map_err(|fault| fault.to_string())
+                    pools::read(pool, &self.namespaces, &watches.ignored.label).map(|read| (pool, read)).map_err(|fault| fault.to_string())
                 }
                 Err(fault) => Err(format!("GpuNodePool {name} cannot be read: {fault}")),
             });

@@ -22,6 +22,7 @@ pub mod nodes;
 pub mod outbox;
 pub mod pods;
 pub mod pools;
+mod pools_watch;
 pub mod shown;
 pub mod user_data;
 pub mod validation_check;

@@ -8,6 +8,7 @@ use futures::{TryStreamExt, stream};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 
 use self::packs::Packs;
 use super::api::{GpuDecision, GpuDecisionSpec, Moment};
@@ -172,9 +173,34 @@ fn subject(record: &LedgerRecord) -> Option<String> {
 fn read(object: &DeserializeGuard<GpuDecision>) -> Option<LedgerRecord> {
     let name = object.name_any();
     let decision = object.0.as_ref().inspect_err(|error| tracing::error!(name, %error, "a GpuDecision cannot be read")).ok()?;
-    serde_json::from_value(decision.spec.record.clone())
+    let raw = &decision.spec.record;
+    let record: LedgerRecord = serde_json::from_value(raw.clone())
         .inspect_err(|error| tracing::error!(name, %error, "the record of a GpuDecision cannot be read"))
-        .ok()
+        .ok()?;
+    if !is_whole(&record, raw) {
+        tracing::error!(name, "a GpuDecision holds words of a newer version, which the ledger would lose: it waits for that version");
+        return None;
+    }
+    Some(record)
+}
+
+/// Whether the record, written again, says all that `raw` says. One of a newer version does not: a word or a field that this one does not know would be lost
+/// for good, as the ledger is only added to.
+pub(super) fn is_whole(record: &LedgerRecord, raw: &Value) -> bool {
+    serde_json::to_value(record).is_ok_and(|written| says_all_of(&written, raw))
+}
+
+/// Nothing in `raw` is missing in `written` or said otherwise there. The API server writes `1.0` as `1`.
+fn says_all_of(written: &Value, raw: &Value) -> bool {
+    match (written, raw) {
+        (_, Value::Null) => true,
+        (Value::Object(written), Value::Object(raw)) => {
+            raw.iter().all(|(key, value)| written.get(key).map_or(value.is_null(), |found| says_all_of(found, value)))
+        }
+        (Value::Array(written), Value::Array(raw)) => written.len() == raw.len() && written.iter().zip(raw).all(|(a, b)| says_all_of(a, b)),
+        (Value::Number(written), Value::Number(raw)) => written == raw || written.as_f64() == raw.as_f64(),
+        _ => written == raw,
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +217,22 @@ mod tests {
             let record = read(&guarded).unwrap_or_else(|| panic!("{name} cannot be read"));
             assert_eq!(serde_json::to_value(&record).unwrap(), object["spec"]["record"], "{name}");
         }
+    }
+
+    /// Written while Postgres was away, before a rollback to this version.
+    #[test]
+    fn a_record_with_a_word_or_a_field_of_tomorrow_waits_for_that_version() {
+        let (_, today) = released::objects("0.1.0", "record-decision").remove(0);
+        let of = |object: &Value| read(&serde_json::from_value::<DeserializeGuard<GpuDecision>>(object.clone()).unwrap());
+        assert!(of(&today).is_some());
+        let changed = |pointer: &str, key: &str, value: Value| {
+            let mut object = today.clone();
+            object.pointer_mut(pointer).unwrap()[key] = value;
+            object
+        };
+        assert!(of(&changed("/spec/record", "trigger", "of-tomorrow".into())).is_none(), "a word");
+        assert!(of(&changed("/spec/record", "field_of_tomorrow", 1.into())).is_none(), "a field");
+        assert!(of(&changed("/spec/record", "field_of_tomorrow", Value::Null)).is_some(), "nothing is lost of nothing");
     }
 
     proptest::proptest! {

@@ -65,7 +65,7 @@ fn matching(spec: &NodePoolSpec, namespaces: &NamespaceLabels, ignored: &str) ->
 
 /// The pool's current status; `None` if it has none, or if its finalizer does not match, so that it is written again.
 pub fn read_status(object: &GpuNodePool) -> Option<PoolStatus> {
-    let status = object.status.as_ref().filter(|_| finalizers(object, object.status.as_ref().map_or(0, |s| s.claims)).is_none())?;
+    let status = object.status.as_ref().filter(|_| finalizers(object, false).is_none())?;
     let condition = |type_: &str| status.conditions.iter().find(|c| c.type_ == type_);
     // An older version's status has no second one, and has the month's books: they must not be taken for none.
     let (ready, alone) = (condition("Ready")?, condition(ALONE));
@@ -80,17 +80,18 @@ pub fn read_status(object: &GpuNodePool) -> Option<PoolStatus> {
             ConditionStatus::False | ConditionStatus::Unknown => Err((ready.reason.clone(), ready.message.clone())),
         },
         namesake: alone.filter(|alone| alone.status != ConditionStatus::True).map(|alone| alone.message.clone()),
+        let_go: object.metadata.deletion_timestamp.is_some() && !object.metadata.finalizers.iter().flatten().any(|f| f == POOL_FINALIZER),
     })
 }
 
-/// The finalizers the pool should have with this many claims; `None` when it has them. A pool stays until its last claim is gone,
-/// because its policy determines how that one ends.
-pub fn finalizers(object: &GpuNodePool, claims: i64) -> Option<Vec<String>> {
+/// The finalizers the pool should have, let go or not; `None` when it has them. A pool stays until its last claim is gone, because its policy determines how
+/// that one ends.
+pub fn finalizers(object: &GpuNodePool, let_go: bool) -> Option<Vec<String>> {
     let now = object.metadata.finalizers.clone().unwrap_or_default();
     let held = now.iter().any(|f| f == POOL_FINALIZER);
     match (object.metadata.deletion_timestamp.is_some(), held) {
         (false, false) => Some(now.into_iter().chain([POOL_FINALIZER.to_owned()]).collect()),
-        (true, true) if claims == 0 => Some(now.into_iter().filter(|f| f != POOL_FINALIZER).collect()),
+        (true, true) if let_go => Some(now.into_iter().filter(|f| f != POOL_FINALIZER).collect()),
         _ => None,
     }
 }
@@ -165,6 +166,7 @@ mod tests {
                 saved_per_hour: MicroUsdPerHour(0),
                 ready: Ok(()),
                 namesake: None,
+                let_go: false,
                 books: MonthBooks { month: Timestamp(0), settled: crate::core::units::money::MicroUsd(1), closing },
             };
             status_patch(None, None, &status, Moment(Timestamp(0)))["status"]["month"]["closing"].clone()
@@ -222,11 +224,11 @@ mod tests {
     fn the_finalizer_comes_with_the_first_status_and_goes_with_the_last_claim() {
         let held = json!(["example.com/x", POOL_FINALIZER]);
         let fresh = pool(json!({ "name": "p", "finalizers": ["example.com/x"] }), json!({}));
-        assert_eq!(finalizers(&fresh, 0).unwrap(), ["example.com/x", POOL_FINALIZER]);
-        assert_eq!(finalizers(&pool(json!({ "name": "p", "finalizers": held }), json!({})), 0), None);
+        assert_eq!(finalizers(&fresh, false).unwrap(), ["example.com/x", POOL_FINALIZER]);
+        assert_eq!(finalizers(&pool(json!({ "name": "p", "finalizers": held }), json!({})), false), None);
         let deleting = pool(json!({ "name": "p", "finalizers": held, "deletionTimestamp": "2026-07-20T13:44:30Z" }), json!({}));
-        assert_eq!(finalizers(&deleting, 2), None);
-        assert_eq!(finalizers(&deleting, 0).unwrap(), ["example.com/x"]);
+        assert_eq!(finalizers(&deleting, false), None);
+        assert_eq!(finalizers(&deleting, true).unwrap(), ["example.com/x"]);
     }
 
     fn released() -> Value {

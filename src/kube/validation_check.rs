@@ -53,9 +53,10 @@ fn fault_of_policy(name: &str, policy: &ValidatingAdmissionPolicySpec, sum: Opti
         selector.match_labels.as_ref().is_some_and(|labels| !labels.is_empty())
             || selector.match_expressions.as_ref().is_some_and(|all| !all.is_empty())
     };
-    if excludes || selects(&objects) || policy.param_kind.is_some() {
+    let scoped = matched.resource_rules.iter().flatten().any(|rule| rule.scope.as_deref().is_some_and(|scope| scope != "*"));
+    if excludes || selects(&objects) || policy.param_kind.is_some() || scoped {
         return Some(format!(
-            "ValidatingAdmissionPolicy {name} does not look at everything: it has excludeResourceRules, an objectSelector or a paramKind"
+            "ValidatingAdmissionPolicy {name} does not look at everything: it has excludeResourceRules, an objectSelector, a paramKind or a rule's scope"
         ));
     }
     let found = sum_of(policy);

@@ -26,6 +26,7 @@ use super::api::{GpuNodeClaim, GpuNodeClass, GpuNodePool, words};
 use super::held::Held;
 use super::kept::Kept;
 use super::pods::AttributionKeys;
+use super::pools_watch::{self, Defined};
 use super::{daemonsets, endpoints, names, nodes, pods};
 use crate::ports::ClusterView;
 
@@ -33,6 +34,21 @@ use crate::ports::ClusterView;
 type Guarded<K> = DeserializeGuard<K>;
 /// An object of which only the metadata is requested.
 type Meta<K> = PartialObjectMeta<K>;
+
+/// Namespaces that lowtide leaves alone.
+#[derive(Debug, Clone)]
+pub struct Ignored {
+    /// Those with this label.
+    pub label: String,
+    /// Those of these names: the chart's policies do not look there.
+    pub names: BTreeSet<String>,
+}
+
+impl Default for Ignored {
+    fn default() -> Self {
+        Ignored { label: names::IGNORE.to_owned(), names: BTreeSet::new() }
+    }
+}
 
 /// All watches of lowtide.
 pub struct Watches {
@@ -50,13 +66,15 @@ pub struct Watches {
     pub(super) namespaces: Held<Meta<Namespace>>,
     pub(super) slices: Held<Guarded<EndpointSlice>>,
     pub(super) pools: Held<Guarded<GpuNodePool>>,
+    /// What defines them.
+    pub(super) pools_defined: Defined,
     pub(super) classes: Held<Guarded<GpuNodeClass>>,
     pub(super) claims: Held<Guarded<GpuNodeClaim>>,
     /// The cluster's UID: two clusters never share a launch template.
     pub(super) cluster_uid: String,
     pub(super) keys: AttributionKeys,
-    /// Namespaces with this label use no pool.
-    pub(super) ignore_label: String,
+    /// Namespaces that use no pool.
+    pub(super) ignored: Ignored,
     /// The view as it was last asked for.
     kept: Mutex<Kept>,
     /// Faults already logged: an object is read many times, its fault is reported once.
@@ -82,11 +100,12 @@ impl Watches {
             namespaces: Held::default(),
             slices: Held::default(),
             pools: Held::default(),
+            pools_defined: Defined::default(),
             classes: Held::default(),
             claims: Held::default(),
             cluster_uid,
             keys,
-            ignore_label: names::IGNORE.to_owned(),
+            ignored: Ignored::default(),
             kept: Mutex::default(),
             reported: Mutex::default(),
             changed: Arc::new(Notify::new()),
@@ -95,8 +114,8 @@ impl Watches {
     }
 
     /// Starts every watch.
-    pub fn start(client: &Client, cluster_uid: String, keys: AttributionKeys, ignore_label: String) -> Self {
-        let mut watches = Watches { ignore_label, ..Watches::new(cluster_uid, keys) };
+    pub fn start(client: &Client, cluster_uid: String, keys: AttributionKeys, ignored: Ignored) -> Self {
+        let mut watches = Watches { ignored, ..Watches::new(cluster_uid, keys) };
         let mut start = Starter { changed: Arc::clone(&watches.changed), ..Starter::new(client) };
         let all = || watcher::Config::default().page_size(PAGE);
         let managed = all().labels(&format!("{}=true", words::MANAGED_LABEL));
@@ -115,7 +134,7 @@ impl Watches {
         start.guarded(&watches.daemonsets, all(), daemonsets::trim);
         start.metadata(&watches.namespaces, all(), |meta| meta.annotations = None);
         start.guarded(&watches.slices, all(), endpoints::trim);
-        start.guarded(&watches.pools, all(), |_| ());
+        start.pools(&watches.pools, &watches.pools_defined, all());
         start.guarded(&watches.classes, all(), |_| ());
         start.guarded(&watches.claims, all(), |_| ());
         watches.tasks = start.tasks;
@@ -254,22 +273,24 @@ impl Starter {
         });
     }
 
+    /// Watches node pools, and by what they are defined.
+    fn pools(&mut self, held: &Held<Guarded<GpuNodePool>>, defined_by: &Defined, config: watcher::Config) {
+        let keep = |object: &mut Guarded<GpuNodePool>| {
+            let fault = object.0.as_ref().err().map(|invalid| invalid.error.clone());
+            trim_and_say(object, fault);
+        };
+        let shown = (held.clone(), defined_by.clone());
+        self.tasks.spawn(pools_watch::watch(self.client.clone(), shown, Arc::clone(&self.changed), config, keep));
+    }
+
     /// Starts one watch. `keep` drops the unneeded parts of an object and returns its fault, if it has one.
     fn start<K>(&mut self, held: &Held<K>, config: watcher::Config, keep: impl Fn(&mut K) -> Option<String> + Send + 'static)
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let keep = move |object: &mut K| {
-            let meta = object.meta_mut();
-            meta.managed_fields = None;
-            // What `kubectl apply` writes there is the object once more.
-            if let Some(annotations) = &mut meta.annotations {
-                annotations.remove(LAST_APPLIED);
-            }
-            if let Some(fault) = keep(object) {
-                let namespace = object.namespace().unwrap_or_default();
-                tracing::error!(kind = %K::kind(&()), namespace, name = object.name_any(), fault, "an object cannot be read; it is left out");
-            }
+            let fault = keep(object);
+            trim_and_say(object, fault);
         };
         let events = watcher(Api::<K>::all(self.client.clone()), config).default_backoff().modify(keep);
         let (held, changed) = (held.clone(), Arc::clone(&self.changed));
@@ -283,6 +304,20 @@ impl Starter {
                 }
             }
         });
+    }
+}
+
+/// Drops what nobody needs of any object, and logs one that cannot be read.
+fn trim_and_say<K: Resource<DynamicType = ()>>(object: &mut K, fault: Option<String>) {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    // What `kubectl apply` writes there is the object once more.
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+    if let Some(fault) = fault {
+        let namespace = object.namespace().unwrap_or_default();
+        tracing::error!(kind = %K::kind(&()), namespace, name = object.name_any(), fault, "an object cannot be read; it is left out");
     }
 }
 

@@ -62,6 +62,9 @@ pub struct ClusterView {
     pub unreadable_claims: Shared<BTreeMap<ClaimName, UnreadableClaim>>,
     /// Node pools that are there and cannot be read.
     pub unreadable_pools: Shared<BTreeSet<crate::core::units::ids::PoolName>>,
+    /// By which definition (CRD) they are defined. Read again after every pool that goes and before that is shown, so that a pool which goes with its
+    /// definition is never seen without this.
+    pub pools_defined: crate::core::fleet::PoolsDefined,
     /// Daemonsets: what they take of our nodes.
     pub daemonsets: Shared<Vec<crate::core::workload::daemonsets::DaemonSet>>,
     /// The status each pool has now, to write it only when it differs.

@@ -144,6 +144,7 @@ fn patch_in_words(patch: &ClaimPatch) -> String {
         empty_since,
         unhealthy,
         misfit,
+        pools_defined_by,
         terminate_asked,
         ended,
     } = patch;
@@ -156,6 +157,9 @@ fn patch_in_words(patch: &ClaimPatch) -> String {
     }
     if let Some((instance, at)) = launched {
         tell(format_args!("{instance} was launched at {at}"));
+    }
+    if let Some(uid) = pools_defined_by {
+        tell(format_args!("its pool is defined by {uid}"));
     }
     if let Some(node) = node {
         tell(format_args!("its node is {node}"));

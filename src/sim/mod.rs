@@ -34,4 +34,5 @@ pub mod report;
 pub mod restoring;
 pub mod run;
 pub mod turnover;
+mod undefining;
 pub mod world;

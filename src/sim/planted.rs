@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::action::{Action, ClusterAction, Plan, PodTarget, RemovalReason, Step};
-use crate::core::fleet::{Binding, Bound, Claim, Instance, Launch, Ownership, Trigger};
+use crate::core::fleet::{Binding, Bound, Claim, Instance, Launch, Ownership, PoolsDefined, Trigger};
 use crate::core::invariant::Invariant;
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::record::LedgerRecord;
@@ -92,6 +92,8 @@ pub enum PlantedBug {
     PeaceIgnored,
     /// Every machine is taken for one that its class would make in another way now.
     DriftImagined,
+    /// A pool that went with the definition of all pools is taken for one that was deleted by itself.
+    DefinitionForgotten,
     /// Every volume is taken for one that many nodes may mount: pods surge that must end before they are made again.
     VolumesTakenForShared,
 }
@@ -118,9 +120,11 @@ impl PlantedBug {
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
             PlantedBug::ScheduleForgotten => &[EndsWereSeen],
             PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::OrphansSwept => &[EndsWereSeen],
-            PlantedBug::OwnClockBelieved | PlantedBug::BudgetsIgnored | PlantedBug::PeaceIgnored | PlantedBug::DriftImagined => {
-                &[RemovalsHaveReasons]
-            }
+            PlantedBug::OwnClockBelieved
+            | PlantedBug::BudgetsIgnored
+            | PlantedBug::PeaceIgnored
+            | PlantedBug::DriftImagined
+            | PlantedBug::DefinitionForgotten => &[RemovalsHaveReasons],
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
             PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
             PlantedBug::TwinsTakenForGone | PlantedBug::BreakerLifted | PlantedBug::AnothersClockBelieved => &[EndsWereSeen],
@@ -214,6 +218,10 @@ impl PlantedBug {
             PlantedBug::OwnClockBelieved => {
                 world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4));
                 world.first_sights.shift(Millis::from_mins(-4));
+            }
+            PlantedBug::DefinitionForgotten => {
+                world.pools_defined = PoolsDefined::By("whichever".into());
+                world.claims.values_mut().for_each(|claim| claim.status.pools_defined_by = None);
             }
             PlantedBug::AnothersClockBelieved => world.first_sights.shift(Millis::from_mins(-4)),
             _ => {}

@@ -102,6 +102,12 @@ pub enum Event {
     Trouble,
     /// The control plane is restored from an old backup.
     BackupRestored,
+    /// The definition of node pools is deleted.
+    PoolsUndefined,
+    /// It is applied again.
+    PoolsDefined,
+    /// So are the pools.
+    PoolsApplied,
     /// Somebody adopts machines whose claims are missing; this many looks are left.
     Adopts(u32),
     /// Somebody registers a Node that says it is a machine of ours.
@@ -158,6 +164,7 @@ pub struct World {
     of_words: Chance,
     of_labels: Chance,
     pub(super) of_restores: Chance,
+    pub(super) of_definitions: Chance,
     queue: BTreeMap<(Timestamp, u64), Event>,
     put_down: u64,
     watches_will_show: bool,
@@ -199,6 +206,7 @@ impl World {
             of_words: Chance::new(seed, "words of another version"),
             of_labels: Chance::new(seed, "labels of nodes"),
             of_restores: Chance::new(seed, "restored backups"),
+            of_definitions: Chance::new(seed, "deleted definitions"),
             queue: BTreeMap::new(),
             put_down: 0,
             watches_will_show: true,
@@ -214,6 +222,9 @@ impl World {
         }
         if let Some(at) = super::restoring::first(seed, world.faults.level(), epoch) {
             world.put(at, Event::BackupRestored);
+        }
+        if let Some(at) = super::undefining::first(seed, world.faults.level(), epoch) {
+            world.put(at, Event::PoolsUndefined);
         }
         if let Some(at) = world.cuts.next(epoch) {
             world.put(at, Event::KubeletsCutOff);
@@ -391,6 +402,9 @@ impl World {
             Event::Readable(name) => self.kube.make_unreadable(&name, false),
             Event::Trouble => self.trouble_comes(now, later),
             Event::BackupRestored => self.backup_is_restored(now, later),
+            Event::PoolsUndefined => self.pools_are_undefined(now, later),
+            Event::PoolsDefined => self.pools_are_defined(now, later),
+            Event::PoolsApplied => self.kube.show_pools(true),
             Event::Adopts(looks) => self.somebody_adopts(looks, now, later),
             Event::NodeForged => self.somebody_forges_a_node(now, later),
             Event::ForgedNodeGoes(name) => self.kube.take_node(&name),

@@ -62,6 +62,33 @@ pub async fn a_claim_that_cannot_be_read_keeps_its_machine_and_its_pods(stage: &
     stage.steady(3).await;
 }
 
+/// A person, or a pipeline that prunes, deletes the definition (CRD) of node pools: every pool goes with it.
+pub async fn a_definition_of_node_pools_that_is_deleted_ends_nothing(stage: &mut Stage) {
+    stage.lab.kubectl(&["delete", "crd", "gpunodepools.lowtide.dev"]).unwrap();
+    let held = async |s: &mut Stage| (s.gauge("lowtide_unreadable_pools").await == Some(1.0)).then_some(());
+    stage.until("it is counted", held).await;
+    let said = async |s: &mut Stage| s.events("PoolsUndefined").first().filter(|note| note.contains("node pool gpus")).map(drop);
+    stage.until("it is said", said).await;
+    stage.steady(10).await;
+    // Applied again it is another one, without a pool. Whoever leads then has never seen the pool.
+    stage.lab.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "crds"]).unwrap();
+    stage.lab.kubectl(&["wait", "--for=condition=Established", "crd/gpunodepools.lowtide.dev", "--timeout=60s"]).unwrap();
+    stage.steady(5).await;
+    stage.stop_operator();
+    stage.start_operator(&[]).await;
+    stage.until("it is counted by the next leader", held).await;
+    stage.steady(10).await;
+    stage.lab.apply(&policy()).unwrap();
+    let noted = async |s: &mut Stage| {
+        let now = s.items(&["crds"]).into_iter().find(|crd| crd["metadata"]["name"] == "gpunodepools.lowtide.dev")?;
+        let claims = s.claims();
+        claims.iter().all(|claim| claim["status"]["poolDefinitionUid"] == now["metadata"]["uid"]).then_some(())
+    };
+    stage.until("the claims know the new definition", noted).await;
+    assert_eq!(stage.gauge("lowtide_unreadable_pools").await, Some(0.0));
+    stage.steady(3).await;
+}
+
 /// S4: a Node that says it is another's machine.
 pub async fn a_node_that_names_anothers_machine_is_an_alarm_and_is_not_used(stage: &mut Stage) {
     let instance = stage.claims()[0]["status"]["instanceId"].as_str().unwrap().to_owned();

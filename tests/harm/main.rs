@@ -21,6 +21,7 @@ async fn no_accident_and_no_attack_ends_a_machine_with_work() {
     attacks::a_stolen_token_changes_nothing_that_is_not_lowtides(&stage);
     stage.steady(3).await;
     attacks::a_claim_that_cannot_be_read_keeps_its_machine_and_its_pods(&mut stage).await;
+    attacks::a_definition_of_node_pools_that_is_deleted_ends_nothing(&mut stage).await;
     attacks::a_node_that_names_anothers_machine_is_an_alarm_and_is_not_used(&mut stage).await;
     attacks::a_second_node_under_a_machines_own_address_ends_no_work(&mut stage).await;
     versions::objects_of_0_1_0_and_words_of_tomorrow_end_nothing(&mut stage).await;

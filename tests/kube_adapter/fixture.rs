@@ -111,6 +111,7 @@ impl Fixture {
             instance: "lowtide-0".into(),
             attribution: AttributionKeys::default(),
             ignore_label: "lowtide.dev/ignore".into(),
+            exempt_namespaces: vec!["kube-system".into()],
         };
         let cluster = Arc::new(LiveCluster::start(operator.clone(), settings, Arc::new(WallClock)));
         let fixture = Fixture {

@@ -73,6 +73,7 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
         unhealthy: Some(Box::new(lowtide::core::fleet::Unhealthy { trigger: Trigger::NoGpus, since: AT })),
         misfits: ["0123456789ab".to_owned()].into(),
         bindings: [(binding.pod.clone(), binding.clone())].into(),
+        pools_defined_by: Some("definition-1".into()),
     };
     // One that is taken away again, and one that stays.
     let gone = Binding { pod: "gone".into(), ..binding.clone() };
@@ -93,6 +94,7 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
         ClaimPatch {
             unhealthy: Some(status.unhealthy.as_deref().cloned()),
             misfit: status.misfits.first().cloned(),
+            pools_defined_by: status.pools_defined_by.clone(),
             ..ClaimPatch::default()
         },
     ];
@@ -223,6 +225,7 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
         },
         ready,
         namesake: (claims == 0).then(|| "machines carry this cluster's name (test) and the UID of another: uid-2 in us-east-1".to_owned()),
+        let_go: claims == 0,
     };
     for said in [status(1, Ok(())), status(1, Err(("Budget".into(), "the budget of July is used up".into())))] {
         fixture.cluster.apply(&ClusterAction::SetPoolStatus { pool: "gpu".into(), status: said.clone() }).await.unwrap();
@@ -256,6 +259,10 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
     fixture.cluster.apply(&ClusterAction::SetPoolStatus { pool: "gpu".into(), status: last }).await.unwrap();
     let gone = || (!fixture.cluster.view()?.pools.contains_key(&"gpu".into())).then_some(());
     fixture.eventually("the pool is gone", gone).await;
+    // Its definition was read again with the operator's own rights, and is there to stay.
+    let uid = fixture.plane.kubectl(&["get", "crd", "gpunodepools.lowtide.dev", "-o", "jsonpath={.metadata.uid}"]).unwrap();
+    let defined = || fixture.cluster.view()?.pools_defined.by().cloned();
+    assert_eq!(fixture.eventually("what defines pools", defined).await.as_str(), uid);
 }
 
 /// Before and after there is a claim that cannot be read, alone on the control plane: a machine that nobody claims may end before, and none

@@ -242,6 +242,7 @@ pub async fn owners_are_seen_to_be_kept_out_or_not(fixture: &Fixture) {
             "a variable" => spec["variables"][0]["expression"] = json!("{}"),
             "namespaces" => spec["matchConstraints"]["namespaceSelector"] = json!({ "matchLabels": { "team": "other" } }),
             "resources" => spec["matchConstraints"]["resourceRules"][0]["operations"] = json!(["CREATE"]),
+            "scope" => spec["matchConstraints"]["resourceRules"][0]["scope"] = json!("Cluster"),
             "objects" => spec["matchConstraints"]["objectSelector"] = json!({ "matchLabels": { "team": "other" } }),
             _ => {}
         }
@@ -249,7 +250,7 @@ pub async fn owners_are_seen_to_be_kept_out_or_not(fixture: &Fixture) {
     };
     // Never bound: nobody is kept from anything by a copy.
     let force = kube::api::PatchParams::apply("platform").force();
-    for change in ["nothing", "a condition", "a validation", "a variable", "namespaces", "resources", "objects"] {
+    for change in ["nothing", "a condition", "a validation", "a variable", "namespaces", "resources", "scope", "objects"] {
         policies.patch("copied", &force, &kube::api::Patch::Apply(weakened(change))).await.unwrap();
         let found = validation(&fixture.admin, "copied", Some(&fixture.policy_sum("MARKS"))).await;
         let Validation::Absent(why) = found else { panic!("{change}: {found:?}") };
@@ -302,4 +303,17 @@ pub async fn every_gate_of_ours_is_lifted_and_no_other(fixture: &Fixture) {
         assert_eq!(found.into_iter().map(|g| g.name).collect::<Vec<_>>(), left);
     }
     assert_eq!(release(&fixture.operator, false).await.unwrap().pods, Vec::<String>::new());
+    // As it runs: after the policies, while pods still wait.
+    fixture.make::<Pod>("release", gates("last", json!([]))).await;
+    fixture.plane.kubectl(&["delete", "validatingadmissionpolicybinding", "lowtide-marks"]).unwrap();
+    let begun = std::time::Instant::now();
+    loop {
+        let released = release(&fixture.hook, false).await.unwrap();
+        if released.failed.is_empty() {
+            assert_eq!(released.pods, ["release/last"]);
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{released:?}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }

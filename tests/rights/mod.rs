@@ -15,13 +15,15 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// What the ServiceAccount `account` of `lowtide-system` asked for and was not refused for want of rights; `workdir` is the control plane's.
+/// What the ServiceAccount `account` of `lowtide-system` asked for and was not refused, for want of rights or for what it asked; `workdir` is the control plane's.
 fn calls(workdir: &Path, account: &str) -> BTreeSet<Call> {
     let log = std::fs::read_to_string(workdir.join("logs").join(AUDIT_LOG)).unwrap();
     let user = format!("system:serviceaccount:lowtide-system:{account}");
     let call = |line: &str| -> Option<Call> {
         let event: Value = serde_json::from_str(line).ok()?;
-        let (at, allowed) = (&event["objectRef"], event["responseStatus"]["code"] != 403);
+        // What is not there, or was there already, was asked with that right; what is refused was not.
+        let code = event["responseStatus"]["code"].as_u64()?;
+        let (at, allowed) = (&event["objectRef"], (200..300).contains(&code) || [404, 409, 429].contains(&code));
         let kind =
             [text(&at["resource"]), text(&at["subresource"])].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
         (allowed && event["user"]["username"] == user.as_str())

@@ -70,6 +70,7 @@ impl Toy {
         let mut world = Snapshot {
             cluster: "toy".into(),
             cluster_uid: "toy-uid".into(),
+            pools_defined: PoolsDefined::By("toy-definition".into()),
             ledger_available: true,
             market_surveyed: true,
             catalog: Catalog::snapshot().into(),

@@ -130,9 +130,11 @@ By the label that our nodes register with: that of their claim comes later. More
           {{ $type }}.affinity{nodeAffinity: {{ $type }}.affinity.nodeAffinity{requiredDuringSchedulingIgnoredDuringExecution: {{ $whole }}}}}]
 {{- end -}}
 
-{{/* Whether whoever asks may change node pools: the platform team. */}}
+{{/* Whether whoever asks may change node pools: the platform team. Not a controller that applies what tenants write, whatever it may. */}}
 {{- define "lowtide.byPlatform" -}}
+{{- with .Values.admission.notPlatform }}!(request.userInfo.username in {{ toJson . }}) && ({{ end -}}
 "system:masters" in request.userInfo.?groups.orValue([]) || authorizer.group("lowtide.dev").resource("gpunodepools").check("update").allowed()
+{{- with .Values.admission.notPlatform }}){{ end -}}
 {{- end -}}
 
 {{/* Namespaces that none of our policies applies to. */}}

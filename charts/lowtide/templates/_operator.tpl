@@ -36,6 +36,9 @@
 - {name: LOWTIDE_GUARD_POLICY_SUM, value: {{ include "lowtide.policySum" (include "lowtide.guardSpec" .) | quote }}}
 {{- end }}
 - {name: LOWTIDE_IGNORE_LABEL, value: {{ .Values.admission.ignoreLabel | quote }}}
+{{- with .Values.admission.exemptNamespaces }}
+- {name: LOWTIDE_EXEMPT_NAMESPACES, value: {{ join "," . | quote }}}
+{{- end }}
 {{- if not .Values.admission.marks.enabled }}
 - {name: LOWTIDE_SERVE_WITHOUT_VALIDATION, value: "true"}
 {{- end }}

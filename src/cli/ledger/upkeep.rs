@@ -159,6 +159,7 @@ async fn annotated() -> Result<BTreeMap<ObjectRef, UsageQuery>, Box<dyn std::err
         instance: "lowtide ledger".into(),
         attribution: AttributionKeys::default(),
         ignore_label: crate::kube::names::IGNORE.to_owned(),
+        exempt_namespaces: Vec::new(),
     };
     let cluster = LiveCluster::start(client, settings, Arc::new(WallClock));
     let listing = async {

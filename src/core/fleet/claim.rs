@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::binding::Binding;
+use super::node_pool::PoolsDefined;
 use super::notice::{NoticeKind, TAKEN_FOR, WARNED_FOR};
 use super::scheduled_event::ScheduledMark;
 use super::trigger::Trigger;
@@ -114,6 +115,9 @@ pub struct ClaimStatus {
     /// Fingerprints of needs whose pods were released to its node but that the scheduler did not bind there.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub misfits: BTreeSet<String>,
+    /// The uid of the definition (CRD) of node pools when its pool was last seen; `None` where nobody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools_defined_by: Option<Uid>,
     /// We asked EC2 to terminate it: when, and by which decision.
     pub terminate_asked: Option<Box<(Timestamp, DecisionId, Trigger)>>,
     /// The instance has ended; written down before the accounts are closed.
@@ -235,6 +239,11 @@ impl Claim {
     /// The uid under which the ledger keeps this machine's books: its own, but of an adopted machine that of the claim it was launched for.
     pub fn books(&self) -> &Uid {
         self.spec.books.as_ref().unwrap_or(&self.uid)
+    }
+
+    /// Whether node pools are defined by what defined them when this claim's pool was last seen, so that one which is not there was deleted by itself.
+    pub fn is_of_definition(&self, defined: &PoolsDefined) -> bool {
+        defined.by().is_some_and(|now| self.status.pools_defined_by.as_ref().is_none_or(|then| then == now))
     }
 
     /// A pod that waits and says that it is bound here is: the claim keeps its binding, or is of a version that kept none and was bought for it.

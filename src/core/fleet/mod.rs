@@ -27,7 +27,7 @@ pub use launch::{Launch, LaunchTemplate, MachineSettings, Volume};
 pub use node::{Node, NodeState, OtherPod};
 pub use node_class::{ClassProblem, ClassStatus, NodeClass};
 pub use node_pool::{
-    Disruption, DisruptionBudget, DisruptionReason, DisruptionSpec, MonthBooks, NodePool, NodePoolSpec, Nodes, PoolStatus,
+    Disruption, DisruptionBudget, DisruptionReason, DisruptionSpec, MonthBooks, NodePool, NodePoolSpec, Nodes, PoolStatus, PoolsDefined,
     UnreadableSelector, Window,
 };
 pub use notice::{Notice, NoticeKind, TAKEN_FOR, TAKEN_FOR_AT_MOST, WARNED_FOR, Warning};

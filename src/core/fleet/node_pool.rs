@@ -134,4 +134,26 @@ pub struct PoolStatus {
     pub ready: Result<(), (String, String)>,
     /// Another cluster of our name has machines in the pool's regions: which, in a sentence.
     pub namesake: Option<String>,
+    /// It is being deleted and nothing keeps it: its machines have ended, or it goes with the definition of all pools, which nobody means, and they stay.
+    pub let_go: bool,
+}
+
+/// By which definition (CRD) node pools are defined. One that is deleted takes every pool with it; made again, it has another uid, and its pools are applied
+/// one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PoolsDefined {
+    /// It could not be read, or it has changed while pools were read.
+    #[default]
+    Unread,
+    /// It is not there, or is being deleted.
+    Going,
+    /// By the one with this uid, which is there to stay.
+    By(Uid),
+}
+
+impl PoolsDefined {
+    /// The uid of the definition that is there.
+    pub fn by(&self) -> Option<&Uid> {
+        if let PoolsDefined::By(uid) = self { Some(uid) } else { None }
+    }
 }

@@ -16,7 +16,7 @@ use self::first_sights::FirstSights;
 pub use self::held::Held;
 use self::memory::MarketMemory;
 use crate::core::fleet::{
-    Bound, Claim, Doubt, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, ScheduledEvent, UnreadableClaim,
+    Bound, Claim, Doubt, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, PoolsDefined, ScheduledEvent, UnreadableClaim,
 };
 use crate::core::market::Market;
 use crate::core::market::catalog::Catalog;
@@ -117,6 +117,8 @@ pub struct Snapshot {
     pub unreadable_claims: Shared<BTreeMap<ClaimName, UnreadableClaim>>,
     /// Node pools that are there and cannot be read: nothing is bought in them, and nothing of theirs ends for it.
     pub unreadable_pools: Shared<BTreeSet<PoolName>>,
+    /// By which definition (CRD) they are defined, as it was after the last pool went.
+    pub pools_defined: PoolsDefined,
     /// Nodes that say they are a machine of ours and are not used, and why.
     pub doubtful_nodes: Shared<BTreeMap<NodeName, Doubt>>,
     /// Since when each of our machines that run has had no claim, in the eyes of this leader.

@@ -230,6 +230,10 @@ pub struct GpuNodeClaimStatus {
     /// Fingerprints of needs whose pods were released to its node but that the scheduler did not bind there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub misfits: Vec<String>,
+    /// The uid of the definition (CRD) of node pools when its pool was last seen. If the pool is gone and another definition is there, it went with all
+    /// others and was not deleted by itself: the machine stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_definition_uid: Option<String>,
     /// EC2 was asked to terminate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination: Option<Termination>,

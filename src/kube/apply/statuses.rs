@@ -14,7 +14,7 @@ use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClassName, PoolName};
 use crate::ports::{Applied, ClusterError};
 
-/// Writes a pool's status, then its finalizer if it does not match the number of claims.
+/// Writes a pool's status, then its finalizer: it has one until it is let go.
 pub async fn set_pool(cluster: &LiveCluster, name: &PoolName, status: &PoolStatus) -> Result<Applied, ClusterError> {
     let api: Api<GpuNodePool> = Api::all(cluster.client.clone());
     let observed = cluster.watches.pool(name.as_str());
@@ -22,7 +22,7 @@ pub async fn set_pool(cluster: &LiveCluster, name: &PoolName, status: &PoolStatu
     let previous = observed.as_ref().and_then(|p| p.status.as_ref());
     let body = Patch::Merge(pools::status_patch(previous, generation, status, Moment(cluster.clock.now())));
     let written = call(format!("write the status of pool {name}"), api.patch_status(name.as_str(), &ours(), &body)).await?;
-    let Some(finalizers) = pools::finalizers(&written, status.claims) else {
+    let Some(finalizers) = pools::finalizers(&written, status.let_go) else {
         return Ok(applied(Lane::Pool(name.clone()), &written));
     };
     let body = Patch::Merge(json!({ "metadata": {

@@ -293,6 +293,21 @@ fn what_cannot_be_read_is_not_gone() {
     assert_eq!(unread(kept.catch_up(&watches)), (0, vec![]), "deleted");
 }
 
+/// The chart's policies do not look there, so that its pods' owners could write any mark.
+#[test]
+fn an_exempt_namespace_may_use_no_pool() {
+    let mut watches = Watches::new("uid".to_owned(), AttributionKeys::default());
+    watches.ignored.names.insert("kube-system".to_owned());
+    let mut kept = Kept::default();
+    for name in ["kube-system", "ml"] {
+        tell(&watches.namespaces, json!({ "metadata": meta(None, name, 1, json!({})) }), true);
+    }
+    let spec = json!({ "namespaceSelector": {}, "nodeClasses": ["class-0"], "homeRegion": "us-east-1", "maxPricePerGpuHour": "1" });
+    tell(&watches.pools, json!({ "metadata": meta(None, "gpus", 1, json!({})), "spec": spec }), true);
+    let view = kept.catch_up(&watches);
+    assert_eq!(view.pools[&"gpus".into()].namespaces.iter().map(String::as_str).collect::<Vec<_>>(), ["ml"]);
+}
+
 #[test]
 fn a_list_that_lacks_an_object_takes_it_out_of_the_view() {
     let (watches, mut kept) = (Watches::new("uid".to_owned(), AttributionKeys::default()), Kept::default());

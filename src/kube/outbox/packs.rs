@@ -181,8 +181,12 @@ pub fn unpacked(record: &Value) -> Result<Vec<LedgerRecord>, String> {
     if read as u64 > MOST_UNPACKED {
         return Err(format!("it unpacks to more than {MOST_UNPACKED} bytes"));
     }
-    let records: Vec<LedgerRecord> =
-        text.lines().map(|line| serde_json::from_str(line).map_err(|e| e.to_string())).collect::<Result<_, _>>()?;
+    let one = |line: &str| {
+        let raw: Value = serde_json::from_str(line).map_err(|e| e.to_string())?;
+        let record = serde_json::from_value(raw.clone()).map_err(|e| e.to_string())?;
+        if super::is_whole(&record, &raw) { Ok(record) } else { Err("it holds words of a newer version, and waits for that".to_owned()) }
+    };
+    let records: Vec<LedgerRecord> = text.lines().map(one).collect::<Result<_, String>>()?;
     if records.is_empty() { Err("it holds no record".to_owned()) } else { Ok(records) }
 }
 
@@ -226,6 +230,22 @@ mod tests {
         let later = pack(&[decision(&like, 1_000)]).unwrap().unwrap();
         assert!(object.name_any() < later.name_any(), "by age");
         assert!(pack(&[]).unwrap().is_none());
+    }
+
+    /// Packed by a newer version before a rollback to this one.
+    #[test]
+    fn a_pack_with_a_word_of_tomorrow_is_kept_whole() {
+        let like = recorded();
+        let mut object = pack(&[decision(&like, 1), decision(&like, 2)]).unwrap().unwrap();
+        let ByteString(bytes) = serde_json::from_value(object.spec.record["records"].take()).unwrap();
+        let mut text = String::new();
+        MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut text).unwrap();
+        let (first, second) = text.split_once('\n').unwrap();
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        let of_tomorrow = second.replacen('{', r#"{"field_of_tomorrow":1,"#, 1);
+        encoder.write_all(format!("{first}\n{of_tomorrow}").as_bytes()).unwrap();
+        object.spec.record = json!({ "records": ByteString(encoder.finish().unwrap()) });
+        assert!(unpacked(&object.spec.record).is_err_and(|fault| fault.contains("newer version")));
     }
 
     /// Packs the decisions of a span of three days and takes them out again; gives how many bytes the packs have.

@@ -26,7 +26,7 @@ pub use work::{Job, Keeper, Replicated, SimPod, Template};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::core::fleet::{Claim, ClaimsNow, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, UnreadableClaim};
+use crate::core::fleet::{Claim, ClaimsNow, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, PoolsDefined, UnreadableClaim};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClaimName, ClassName, NodeName, PoolName, Region, Uid};
@@ -84,6 +84,12 @@ pub struct Kube {
     next: u64,
     /// Node pools.
     pub pools: BTreeMap<PoolName, Stored<NodePool>>,
+    /// By what they are defined.
+    pub pools_defined: PoolsDefined,
+    /// They are not shown while their definition is gone, nor until they are applied again.
+    pub(in crate::sim) pools_applied: bool,
+    /// How often the definition was made or deleted.
+    pub(in crate::sim) definitions: u32,
     /// Node classes.
     pub classes: BTreeMap<ClassName, Stored<NodeClass>>,
     /// The launch template that each class wants.
@@ -129,7 +135,7 @@ pub struct Kube {
 impl Kube {
     /// An empty cluster of that UID.
     pub fn of(uid: String) -> Kube {
-        Kube { uid, ..Kube::default() }
+        Kube { uid, pools_defined: PoolsDefined::By("definition-0".into()), pools_applied: true, ..Kube::default() }
     }
 
     /// The next resourceVersion, for a change of `lane`; the watches will show it later.
@@ -269,6 +275,7 @@ impl Kube {
         self.show_replicas();
         let view = &mut self.shown;
         (view.templates, view.pool_statuses) = (self.templates.clone(), self.pool_statuses.clone());
+        view.pools_defined = self.pools_defined.clone();
         let versions = &mut *view.versions;
         for lane in std::mem::take(&mut self.unshown) {
             match lane.clone() {
@@ -291,7 +298,10 @@ impl Kube {
                     }
                 }
                 Lane::Class(name) => set(&mut view.classes, versions, lane, name.clone(), self.classes.get(&name), Clone::clone),
-                Lane::Pool(name) => set(&mut view.pools, versions, lane, name.clone(), self.pools.get(&name), Clone::clone),
+                Lane::Pool(name) => {
+                    let stored = self.pools.get(&name).filter(|_| self.pools_applied);
+                    set(&mut view.pools, versions, lane, name.clone(), stored, Clone::clone);
+                }
                 Lane::Node(name) => set(&mut view.nodes, versions, lane, name.clone(), self.nodes.get(&name), |n| n.node.clone()),
                 Lane::Instance(_) | Lane::Message(_) => {}
             }

@@ -89,3 +89,19 @@ everything_admitted() {
 }
 expect "an admitted DaemonSet that tolerates everything" eventually 20 everything_admitted
 expect_refused "an owner who says to be one" "a toleration for lowtide.dev/ is added only by lowtide" try_as_owner "$agent"
+
+# A controller that applies what tenants write may change node pools, as it may change everything.
+expect_ok "whoever is named is not the platform team" helm upgrade lowtide "$CHART" -n "$NAMESPACE" --reuse-values --set 'admission.notPlatform={platform}'
+kept_off_too() {
+  [ "$(as_platform create --dry-run=server -o "jsonpath=$template_terms" -f - <<<"$(daemonset monitor ignored "$everything")" 2>&1)" = "$avoid" ]
+}
+expect "its DaemonSet that tolerates everything is kept off" eventually 20 kept_off_too
+refused_too() {
+  as_platform create --dry-run=server -f - <<<"$(pod probe null "$(pod_spec "$claim")")" 2>&1 | grep -q "a toleration for lowtide.dev/ is added only by lowtide"
+}
+expect "its pod that tolerates a machine is refused" eventually 20 refused_too
+expect_ok "it is the platform team again" helm upgrade lowtide "$CHART" -n "$NAMESPACE" --reuse-values --set 'admission.notPlatform=null'
+as_before() {
+  [ -z "$(as_platform create --dry-run=server -o "jsonpath=$template_terms" -f - <<<"$(daemonset monitor ignored "$everything")" 2>&1)" ]
+}
+expect "its DaemonSet is let be" eventually 20 as_before

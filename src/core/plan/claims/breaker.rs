@@ -15,6 +15,7 @@ use crate::core::action::{EventKind, EventSubject};
 use crate::core::fleet::Claim;
 use crate::core::snapshot::memory::ENDS_KEPT;
 use crate::core::snapshot::seen;
+use crate::core::units::ids::PoolName;
 use crate::core::units::time::{Millis, Timestamp};
 
 /// What a person writes on a node pool to let machines be ended faster for a while.
@@ -35,9 +36,10 @@ pub(in crate::core::plan) fn limit(pass: &Pass) -> u64 {
     AT_LEAST.max(u64::try_from(ours).unwrap_or(u64::MAX) * SHARE_PER_CENT / 100)
 }
 
-/// A person lets machines be ended faster for now.
-pub(in crate::core::plan) fn is_lifted(pass: &mut Pass) -> bool {
-    let said = pass.world.pools.values().filter_map(|pool| pool.ends_allowed_until).max();
+/// A person lets machines of this pool be ended faster for now; of any, where it is not known whose a machine is.
+pub(in crate::core::plan) fn is_lifted(pass: &mut Pass, of: Option<&PoolName>) -> bool {
+    let said =
+        pass.world.pools.values().filter(|pool| of.is_none_or(|of| pool.name == *of)).filter_map(|pool| pool.ends_allowed_until).max();
     match said.filter(|until| until.since(pass.now) <= LONGEST_WORD && *until > pass.now) {
         Some(until) => {
             pass.wake(until);
@@ -59,12 +61,12 @@ fn lately<'p>(pass: &'p Pass) -> &'p [Vec<Timestamp>; 2] {
 
 /// Whether `count` more machines may end now without anybody's asking: all of them or none. Counts them when they may. What ended within [`WINDOW`]
 /// counts, and what ended since they are unwell, if somebody has seen when that began.
-pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64, unwell_since: Option<Timestamp>) -> bool {
+pub(in crate::core::plan) fn may_end(pass: &mut Pass, of: Option<&PoolName>, count: u64, unwell_since: Option<Timestamp>) -> bool {
     let window = pass.now - WINDOW;
     let from = unwell_since.map_or(window, |since| since.min(window));
     let counted = |ends: &Vec<Timestamp>| ends.iter().filter(|at| **at > from).count();
     let spent = u64::try_from(lately(pass).iter().map(counted).max().unwrap_or_default()).unwrap_or(u64::MAX) + pass.unasked_ends;
-    if spent + count <= limit(pass) || is_lifted(pass) {
+    if spent + count <= limit(pass) || is_lifted(pass, of) {
         pass.unasked_ends += count;
         return true;
     }
@@ -78,13 +80,13 @@ pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64, unwell_since: 
 /// Whether claims that are being deleted may be left: not when more of them than [`limit`] wait for it at once.
 pub(in crate::core::plan) fn may_leave_deleted(pass: &mut Pass, claim: &Claim) -> bool {
     let waiting = pass.index.deleted_at_work();
-    if waiting <= limit(pass) || pass.index.pods_on(&claim.name).is_empty() || is_lifted(pass) {
+    if waiting <= limit(pass) || pass.index.pods_on(&claim.name).is_empty() || is_lifted(pass, Some(&claim.spec.node_pool)) {
         return true;
     }
     pass.held_ends += 1;
     let note = format!(
         "{waiting} claims with work on them are being deleted at once, more than the {} that may be given up: as if their definition (CRD) had been deleted or \
-         pruned. Their machines and work are kept until fewer are, or until a pool is annotated with {ALLOW} and a time within a day. If it was an accident: docs/operations.md",
+         pruned. Their machines and work are kept until fewer are, or until its pool is annotated with {ALLOW} and a time within a day. If it was an accident: docs/operations.md",
         limit(pass)
     );
     pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "EndsHeld"), "deleted", note);
@@ -99,7 +101,7 @@ pub(in crate::core::plan) fn may_give_up(pass: &mut Pass, claim: &Claim, key: &s
     // The mark of the leader before counts too: by its clock, but nothing ends for it.
     let marked = claim.status.unhealthy.as_ref().map(|mark| mark.since);
     let seen = pass.world.first_sights.unwell_since(claim);
-    if !is_at_work || may_end(pass, 1, marked.into_iter().chain(seen).min()) {
+    if !is_at_work || may_end(pass, Some(&claim.spec.node_pool), 1, marked.into_iter().chain(seen).min()) {
         return true;
     }
     let note = format!(

@@ -3,6 +3,8 @@
 //! Decides: which of these a claim is in for, and when its machine counts as joined or as never going to.
 //! Does not: choose what to buy (`placing::buying`), move pods (`moving::migration`), or write what an end takes (`ending`).
 
+use std::collections::BTreeSet;
+
 use super::super::pass::Pass;
 use super::super::placing::reserved;
 use super::breaker;
@@ -12,9 +14,10 @@ use super::launching::{adopt, cool_down, give_up, launch};
 use super::observed::{Fate, fate, observed_instance};
 use super::steps::{cluster, lane, patch};
 use crate::core::action::{ClaimPatch, ClusterAction, EventKind, EventSubject};
-use crate::core::fleet::{Claim, Doubt, Node, Ownership, Trigger};
+use crate::core::fleet::{Claim, Doubt, Node, Ownership, PoolsDefined, Trigger};
 use crate::core::market::CoolDownCause;
 use crate::core::snapshot::Lane;
+use crate::core::units::ids::PoolName;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::constraints::{CAPACITY_TYPE, TYPE};
 
@@ -22,6 +25,7 @@ pub(in crate::core::plan) fn advance_claims(pass: &mut Pass) {
     let claims = pass.claims.clone();
     let awake = (0..).zip(pass.index.machines()).filter(|(at, _)| !pass.is_resting(*at)).filter_map(|(_, m)| claims.get(&m.claim.name));
     let free: Vec<&Claim> = awake.filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect();
+    say_undefined(pass, &free);
     for claim in free {
         if is_others(pass, claim) {
             continue;
@@ -60,7 +64,7 @@ fn keep(pass: &mut Pass, claim: &Claim) {
     if claim.status.node_ready_at.is_none() && !joined(pass, claim, node) {
         return;
     }
-    if leave_when_unwanted(pass, claim) || health::tend(pass, claim, node) {
+    if notes_definition(pass, claim) || leave_when_unwanted(pass, claim) || health::tend(pass, claim, node) {
         return;
     }
     end_when_empty(pass, claim);
@@ -78,7 +82,8 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         let capacity_type = (CAPACITY_TYPE.to_owned(), claim.spec.capacity.capacity_type.to_string());
         let labels = wrong.then(|| (TYPE.to_owned(), kind.to_owned())).into_iter().chain([capacity_type]).collect();
         let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false, labels };
-        let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), ..ClaimPatch::default() };
+        let pools_defined_by = pass.pool_of(claim).and(pass.world.pools_defined.by().cloned());
+        let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), pools_defined_by, ..ClaimPatch::default() };
         pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
         return false;
     }
@@ -135,6 +140,37 @@ fn joins_from(pass: &Pass, claim: &Claim) -> Option<(Timestamp, bool)> {
     Some((launched.max(seen.since), seen.inherited || claim.spec.adopted.is_some()))
 }
 
+/// Writes down which definition defines the pool that is there, where the claim knows another. True when it did.
+fn notes_definition(pass: &mut Pass, claim: &Claim) -> bool {
+    let defined_by = pass.world.pools_defined.by().cloned();
+    if defined_by.is_none() || claim.status.pools_defined_by == defined_by || pass.pool_of(claim).is_none_or(|pool| pool.deleting) {
+        return false;
+    }
+    let action = patch(claim, ClaimPatch { pools_defined_by: defined_by, ..ClaimPatch::default() });
+    pass.step(lane(claim), Vec::new(), vec![action])
+}
+
+/// Says on each pool that is gone, or going, with the definition of all pools that its machines are kept, and how they are let go.
+fn say_undefined(pass: &mut Pass, claims: &[&Claim]) {
+    // While it is being read nothing is known.
+    if pass.world.pools_defined == PoolsDefined::Unread {
+        return;
+    }
+    let kept = |claim: &&&Claim| {
+        let pool = &claim.spec.node_pool;
+        let there = pass.pool_of(claim).is_some_and(|pool| !pool.deleting) || pass.world.unreadable_pools.contains(pool);
+        claim.may_run() && !there && !pass.is_defined(claim)
+    };
+    let pools: BTreeSet<PoolName> = claims.iter().filter(kept).map(|claim| claim.spec.node_pool.clone()).collect();
+    for pool in pools {
+        let note = format!(
+            "node pool {pool} went with the definition (CRD) of all node pools, which nobody means: its machines and their work are kept, and nothing is bought. \
+             Apply the definition and the pool again; if the machines are to end, delete the pool then. See docs/operations.md"
+        );
+        pass.emit(EventSubject::Pool(pool), (EventKind::Warning, "PoolsUndefined"), "undefined", note);
+    }
+}
+
 /// Marks a claim as being left when its pool or it itself is deleted, or its reservation ends. True when it did.
 fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
     if claim.status.moving.is_some() {
@@ -145,7 +181,7 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
         _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "", "its capacity reservation ends"),
         _ if claim.deleting && breaker::may_leave_deleted(pass, claim) => (Trigger::Deleted, "claim-deleted", "its claim was deleted"),
         None if pass.is_without_pool(claim) => (Trigger::Deleted, "pool-gone", "its node pool is gone"),
-        Some(p) if p.deleting => (Trigger::Deleted, "pool-deleted", "its node pool was deleted"),
+        Some(p) if p.deleting && pass.is_defined(claim) => (Trigger::Deleted, "pool-deleted", "its node pool was deleted"),
         _ => return false,
     };
     let text = format!("{} is drained: {}", claim.spec.capacity, why);

@@ -79,6 +79,10 @@ impl Look<'_> {
             return None;
         }
         self.world.pools.get(&claim.spec.node_pool).filter(|pool| !pool.deleting)?;
+        // What defines it is written down first.
+        if self.world.pools_defined.by().is_some_and(|uid| claim.status.pools_defined_by.as_ref() != Some(uid)) {
+            return None;
+        }
         hours_reported_until(&self.world.reported, claim, calm.launched_at, self.now).filter(|at| *at > self.now)
     }
 }

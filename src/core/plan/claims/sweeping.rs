@@ -32,7 +32,7 @@ pub(in crate::core::plan) fn sweep_unclaimed(pass: &mut Pass) {
     if due.is_empty() {
         return;
     }
-    if !breaker::may_end(pass, u64::try_from(due.len()).unwrap_or(u64::MAX), None) {
+    if !breaker::may_end(pass, None, u64::try_from(due.len()).unwrap_or(u64::MAX), None) {
         held(pass, &due);
         return;
     }

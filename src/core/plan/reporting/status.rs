@@ -10,7 +10,7 @@ use super::super::pass::Pass;
 use super::super::placing::budget;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::image::LOOKED_UP_EVERY;
-use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus};
+use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus, PoolsDefined};
 use crate::core::snapshot::{Lane, Observed};
 use crate::core::units::ids::{PoolName, Region};
 use crate::core::units::money::MicroUsdPerHour;
@@ -104,6 +104,7 @@ fn pool_status(pass: &Pass, pool: &NodePool, held: Held, namesakes: &BTreeSet<(&
         saved_per_hour: held.on_demand_per_hour - held.price_per_hour,
         books: budget::next_books(pass, pool),
         ready: can_buy(pass, pool),
+        let_go: pool.deleting && (held.claims == 0 || pass.world.pools_defined == PoolsDefined::Going),
     }
 }
 
@@ -122,6 +123,12 @@ fn namesake(pass: &Pass, pool: &NodePool, namesakes: &BTreeSet<(&Region, &str)>)
 
 fn can_buy(pass: &Pass, pool: &NodePool) -> Result<(), (String, String)> {
     let no = |reason: &str, text: String| Err((reason.to_owned(), text));
+    if pool.deleting && pass.world.pools_defined == PoolsDefined::Going {
+        return no(
+            "Undefined",
+            "the definition (CRD) of all node pools is being deleted: the pool goes with it, its machines stay".to_owned(),
+        );
+    }
     if pool.deleting {
         return no("Deleting", "the pool is being deleted: its machines drain, nothing new is bought".to_owned());
     }

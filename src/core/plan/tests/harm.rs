@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::toy::*;
 use super::working;
-use crate::core::fleet::{Doubt, InstanceState, NoticeKind, Trigger, UnreadableClaim, tags};
+use crate::core::fleet::{Doubt, InstanceState, NoticeKind, PoolsDefined, Trigger, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::record::Outcome;
 use crate::core::snapshot::memory::MarketMemory;
@@ -29,6 +29,30 @@ fn a_node_pool_that_cannot_be_read_ends_nothing_and_one_that_is_gone_is_drained(
     toy.world.unreadable_pools.clear();
     toy.run(30);
     assert!(toy.world.claims.values().all(|claim| claim.status.moving.as_ref().is_some_and(|mark| mark.trigger == Trigger::Deleted)));
+}
+
+/// What `kubectl delete crd gpunodepools.lowtide.dev` does, or a pipeline that prunes definitions: every pool goes with it.
+#[test]
+fn pools_that_go_with_their_definition_keep_their_machines_and_one_deleted_by_itself_is_drained() {
+    let mut toy = working(3);
+    let (pools, machines) = (std::mem::take(&mut toy.world.pools), toy.running());
+    let left = |toy: &Toy| toy.world.claims.values().filter(|claim| claim.status.moving.is_some()).count();
+    toy.world.pools_defined = PoolsDefined::Going;
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(900);
+    assert_eq!((toy.running(), left(&toy), said(&toy, "PoolsUndefined")), (machines.clone(), 0, 1), "{:?}", toy.events);
+    // Applied again it is another one, and its pools come later; whoever leads then.
+    toy.world.pools_defined = PoolsDefined::By("applied-again".into());
+    toy.another_leads();
+    toy.run(900);
+    assert_eq!((toy.running(), left(&toy)), (machines, 0), "{:?}", toy.events);
+    toy.world.pools = pools.clone();
+    toy.run(300);
+    assert_eq!((toy.running().len(), left(&toy)), (4, 0), "the pod that waited has its machine: {:?}", toy.events);
+    // The pool was seen under this definition: deleted now, it is meant.
+    toy.world.pools = Default::default();
+    toy.run(30);
+    assert_eq!(left(&toy), 4, "{:?}", toy.events);
 }
 
 /// As an API server that was built again, or restored: no claims, no pods, no nodes.
@@ -495,6 +519,28 @@ fn a_pod_that_outgrows_its_machine_while_it_waits_is_placed_anew() {
     let pod = &toy.world.pods[&uid];
     assert!(pod.phase == PodPhase::Gated && said(&toy, "Unplaceable") == 1, "{:?}: {:?}", pod.phase, toy.events);
     assert!(!toy.world.claims.contains_key(&first), "and the machine that is of no use goes");
+}
+
+/// An owner enlarges a pod that runs, in place (the subresource `resize`): what it then requests is no room any more.
+#[test]
+fn a_pod_that_grows_while_it_runs_leaves_less_room_beside_it() {
+    let bought_for_the_second = |cpu: i64| {
+        let mut toy = Toy::new();
+        toy.world.classes.values_mut().for_each(|class| {
+            class.sharing.sharing = crate::core::workload::sharing::Sharing::Mps { replicas: 2 };
+        });
+        (toy.gpu_memory, toy.cpu, toy.memory) = (Mebibytes(10_000), Millicores(1_000), Mebibytes(2_048));
+        let first = toy.add_pod(deployment(), WorkloadKind::Inference);
+        toy.run(300);
+        assert_eq!((toy.running().len(), toy.world.pods[&first].phase), (1, PodPhase::Running));
+        if let Ok((need, _)) = &mut toy.world.pods.get_mut(&first).unwrap().need {
+            need.cpu = Millicores(cpu);
+        }
+        toy.add_pod(deployment(), WorkloadKind::Inference);
+        toy.run(300);
+        toy.running().len()
+    };
+    assert_eq!((bought_for_the_second(1_000), bought_for_the_second(3_500)), (1, 2));
 }
 
 /// An owner writes the name of a claim on a pod that runs somewhere else, so that the machine is never empty.
