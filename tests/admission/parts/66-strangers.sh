@@ -100,7 +100,7 @@ refused_too() {
   as_platform create --dry-run=server -f - <<<"$(pod probe null "$(pod_spec "$claim")")" 2>&1 | grep -q "a toleration for lowtide.dev/ is added only by lowtide"
 }
 expect "its pod that tolerates a machine is refused" eventually 20 refused_too
-expect_ok "it is the platform team again" helm upgrade lowtide "$CHART" -n "$NAMESPACE" --reuse-values --set 'admission.notPlatform=null'
+expect_ok "it is the platform team again" helm upgrade lowtide "$CHART" -n "$NAMESPACE" --reuse-values --set-json 'admission.notPlatform=[]'
 as_before() {
   [ -z "$(as_platform create --dry-run=server -o "jsonpath=$template_terms" -f - <<<"$(daemonset monitor ignored "$everything")" 2>&1)" ]
 }
