@@ -200,7 +200,7 @@ async fn a_final_bill_without_whole_machines_is_refused() {
     let fault = taken(&mut connection, Format::Cur, &final_bill).await.unwrap_err();
     assert!(
         fault.contains(
-            "the bill of 2026-07 is final and has no line of i-b and 2 more: 3 of our machines, which cost $3.02 in that month by the books"
+            "the bill of 2026-07 is final and has no line for the use of i-b and 2 more: 3 of our machines, which cost $3.02 in that month by the books"
         ) && fault.contains("--accept missing-machines"),
         "{fault}"
     );
@@ -216,10 +216,10 @@ async fn a_final_bill_without_whole_machines_is_refused() {
     let of_b = hours(0..2, "1.00", "INV").replace("i-a", "i-b").replace("\na", "\nb").replacen("a0", "b0", 1);
     taken(&mut connection, Format::Cur, &bill(&folder, "more", &format!("{}{of_b}", hours(0..10, "1.00", "INV")))).await.unwrap();
     let fault = taken(&mut connection, Format::Cur, &final_bill).await.unwrap_err();
-    assert!(fault.contains("older") || fault.contains("no line of i-b: 1 of our machines, which cost $2.00"), "{fault}");
+    assert!(fault.contains("older") || fault.contains("no line for the use of i-b: 1 of our machines, which cost $2.00"), "{fault}");
     let less = bill(&folder, "less", &format!("{}{discount}", hours(0..10, "1.01", "INV")));
     let fault = taken(&mut connection, Format::Cur, &less).await.unwrap_err();
-    assert!(fault.contains("no line of i-b: 1 of our machines, which cost $2.00 in that month by the books"), "{fault}");
+    assert!(fault.contains("no line for the use of i-b: 1 of our machines, which cost $2.00 in that month by the books"), "{fault}");
 }
 
 /// A report by the day: a day's line confirms the time that it says, and a day that the month's bill has not in full stays open.

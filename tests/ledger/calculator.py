@@ -222,7 +222,7 @@ class Machine:
                     _, a, b = cut[n]
                     far = not a <= line["from"] < b and not overlap(a, b, line["from"], line["to"]) and month(line["from"]) != month(a)
                     beside[line["line"]][n, day_of(line["from"]) if far else -1] += units
-        closed = {month(line["from"]) for line in lines if line["source"] == "bill" and line["invoiced"]}
+        closed = {month(line["from"]) for line in lines if line["source"] == "bill" and line["line"] == "use" and line["invoiced"]}
         parts, amounts, uncovered, lineless, free = [], [], [], set(), set()
         for hour in self.hours:
             of_hour = [n for n, part in enumerate(cut) if part[0] == hour]

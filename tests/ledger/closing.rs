@@ -141,7 +141,7 @@ async fn a_month_is_closed_on_a_bill_that_is_final() {
     run(&folder.0, &url, "lowtide ledger post").unwrap();
     let fault = run(&folder.0, &url, "lowtide ledger import cur FOLDER").unwrap_err();
     assert!(
-        fault.contains("the bill of 2026-07 is final and has no line of i-next") && fault.contains("--accept missing-machines"),
+        fault.contains("the bill of 2026-07 is final and has no line for the use of i-next") && fault.contains("--accept missing-machines"),
         "{fault}"
     );
     invoiced(&[("a", 0..10), ("next", 10..12)]);

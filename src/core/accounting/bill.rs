@@ -55,6 +55,11 @@ impl LineKind {
         }
     }
 
+    /// It is about the use of the machine.
+    pub fn is_use(self) -> bool {
+        matches!(self, LineKind::Usage | LineKind::Commitment)
+    }
+
     /// The kind of this name; `None` for what is kept and not posted. Data carried to another region is transfer: what was posted for it as egress when it was
     /// carried is taken off (see `ledger::poster`).
     pub fn of(text: &str) -> Option<LineKind> {
@@ -199,7 +204,9 @@ pub struct BesideHour {
 pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<BilledHour> {
     let (segments, whole) = (interval.segments(), pieces(interval));
     let [feed, bill] = lay_all(&whole, lines);
-    let invoiced: BTreeSet<_> = lines.iter().filter(|l| l.source == Source::Bill && l.invoiced).map(|l| month(l.from)).collect();
+    // A refund or a tax alone says nothing of the use: it closes no month.
+    let closes = |line: &&BilledLine| line.source == Source::Bill && line.invoiced && line.kind.is_use();
+    let invoiced: BTreeSet<_> = lines.iter().filter(closes).map(|line| month(line.from)).collect();
     let all: Vec<_> = whole.iter().zip(&feed).zip(&bill).map(|((piece, feed), bill)| (piece, feed, bill)).collect();
     let (mut totals, mut hours) = (Totals::default(), Vec::new());
     for (segment, of_hour) in segments.iter().zip(all.chunk_by(|a, b| a.0.hour == b.0.hour)) {

@@ -206,7 +206,7 @@ async fn missing_machines(
     checks.refuse(Check::MissingMachines, || {
         let others = if machines > 1 { format!(" and {} more", machines - 1) } else { String::new() };
         format!(
-            "the bill of {month} is final and has no line of {first}{others}: {machines} of our machines, which cost ${usd} in that month by the books. Is it \
+            "the bill of {month} is final and has no line for the use of {first}{others}: {machines} of our machines, which cost ${usd} in that month by the books. Is it \
              complete, or is another payer's bill still to come? If it is accepted, their hours stay as computed and rest on no bill"
         )
     })

@@ -112,7 +112,7 @@ impl Laid {
 pub(super) fn lay_all(pieces: &[Piece], lines: &[BilledLine]) -> [Vec<Laid>; 2] {
     let mut laid = [vec![Laid::default(); pieces.len()], vec![Laid::default(); pieces.len()]];
     let unclear = unclear(pieces, lines);
-    for line in lines.iter().filter(|line| is_use(line)) {
+    for line in lines.iter().filter(|line| line.kind.is_use()) {
         match line.source {
             Source::Feed => lay_feed(pieces, line, &mut laid[0]),
             Source::Bill => lay_bill(pieces, line, !unclear.contains_key(&(line.from.0, line.to.0)), &mut laid[1]),
@@ -127,15 +127,11 @@ pub(super) fn lay_all(pieces: &[Piece], lines: &[BilledLine]) -> [Vec<Laid>; 2] 
     laid
 }
 
-fn is_use(line: &BilledLine) -> bool {
-    matches!(line.kind, LineKind::Usage | LineKind::Commitment)
-}
-
 /// Spans of more than an hour whose lines together say less use than the machine had within them, and how much they say. One may be part on demand and part
 /// under a plan: lines of one span count together. A line that does not say its use covers its span.
 fn unclear(pieces: &[Piece], lines: &[BilledLine]) -> BTreeMap<(i64, i64), i64> {
     let mut used: BTreeMap<(i64, i64), Option<i64>> = BTreeMap::new();
-    let is_long = |line: &&BilledLine| line.source == Source::Bill && is_use(line) && line.to.since(line.from) > INSTANCE_HOUR;
+    let is_long = |line: &&BilledLine| line.source == Source::Bill && line.kind.is_use() && line.to.since(line.from) > INSTANCE_HOUR;
     for line in lines.iter().filter(is_long) {
         let sum = used.entry((line.from.0, line.to.0)).or_insert(Some(0));
         *sum = sum.zip(line.used).map(|(sum, ms)| sum.saturating_add(ms.0));

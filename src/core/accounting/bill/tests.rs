@@ -215,6 +215,9 @@ fn a_line_longer_than_an_hour_confirms_its_use_and_no_more() {
     // A month's line that takes itself back confirms nothing.
     let back = [day(Millis::from_hours(3), "0.2739", false), day(Millis::from_hours(-3), "-0.2739", false)];
     assert_eq!((sums(&back).0, sums(&back).1), (0, 24 * 91_300));
+    // Beside the use an invoice closes nothing.
+    let credit = BilledLine { kind: LineKind::Beside(Line::Credit), used: None, ..day(Millis::ZERO, "-1", true) };
+    assert_eq!(sums(&[credit]), (0, 0, vec![]));
     // An hour at the edge of the span: only what lies within it is spread over, and what lies beside it is open.
     let late = PaidInterval { from: midnight - Millis::from_mins(30), to: midnight + Millis::from_mins(90), ..interval(0) };
     let hours = billed_hours(&late, &[day(Millis::from_mins(90), "0.13695", false)]);
