@@ -28,6 +28,7 @@ pub mod text;
 mod turns;
 pub mod upkeep;
 pub mod verify;
+mod who;
 
 use std::collections::BTreeMap;
 

@@ -31,6 +31,8 @@ enum Belongs {
     Confirmed,
     TruedUp,
     Unexplained,
+    /// Of machines of which the final bill has no line.
+    OnNoBill,
     /// Posted on a line of its own.
     Beside,
     /// No part of the figures.
@@ -100,12 +102,18 @@ async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compa
            ), said AS (
              SELECT DISTINCT ON (t.claim_uid, t.hour) t.claim_uid, t.hour, t.source, t.cause, t.computed_usd, t.billed_usd FROM ledger.true_up t, bounds b
              WHERE t.at >= b.first AND t.at < b.next AND t.posted_at < (SELECT ledger.known_before()) ORDER BY t.claim_uid, t.hour, t.posted_at DESC
+           ), final AS (
+             SELECT coalesce(bool_and(x.invoiced), false) AS is_final FROM (
+               SELECT DISTINCT ON (s.source) s.invoiced FROM ledger.statement s, bounds b
+               WHERE s.kind = 'bill' AND s.at = b.first AND s.retracts IS NULL AND s.posted_at < (SELECT ledger.known_before())
+                 AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id AND r.posted_at < (SELECT ledger.known_before()))
+               ORDER BY s.source, s.version DESC) x
            ), compared AS (
              SELECT coalesce(h.computed, 0) AS computed, CASE WHEN s.source <> 'none' THEN s.source END AS source, s.cause, s.computed_usd, s.billed_usd
              FROM hours h LEFT JOIN said s ON s.claim_uid = h.claim_uid AND s.hour = h.hour
            ), parts AS (
              SELECT cause AS status, source, false AS in_part, computed_usd AS computed, billed_usd AS billed FROM compared WHERE source IS NOT NULL
-             UNION ALL SELECT 'not on the bill or feed yet', NULL, source IS NOT NULL, computed - CASE WHEN source IS NULL THEN 0 ELSE computed_usd END, NULL
+             UNION ALL SELECT CASE WHEN source IS NULL AND (SELECT is_final FROM final) THEN 'on no line of the final bill' ELSE 'not on the bill or feed yet' END, NULL, source IS NOT NULL, computed - CASE WHEN source IS NULL THEN 0 ELSE computed_usd END, NULL
              FROM compared WHERE source IS NULL OR computed <> computed_usd
            )
            SELECT status AS "status!", source AS "source?", count(*) AS "rows!", count(*) FILTER (WHERE in_part) AS "in_part!",
@@ -120,6 +128,7 @@ async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compa
         belongs: match row.status.as_str() {
             "confirmed" => Belongs::Confirmed,
             NOT_YET => Belongs::Unexplained,
+            ON_NO_BILL => Belongs::OnNoBill,
             _ => Belongs::TruedUp,
         },
         status: row.status,
@@ -134,6 +143,8 @@ async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compa
 
 /// The status of hours that AWS has not reported.
 const NOT_YET: &str = "not on the bill or feed yet";
+/// The status of hours of machines of which the month's final bill has no line.
+const ON_NO_BILL: &str = "on no line of the final bill";
 
 /// What is billed beside the use of our machines: on lines of its own where it names one, and what belongs to others in the account.
 async fn other_lines(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compared>, LedgerFault> {
@@ -231,6 +242,14 @@ fn sentence(month: &Month, compared: &[Compared]) -> String {
         dollars(open),
         count(Belongs::Unexplained)
     );
+    if count(Belongs::OnNoBill) > 0 {
+        let usd: MicroUsd = of(Belongs::OnNoBill).map(|line| line.computed).sum();
+        let hours = count(Belongs::OnNoBill);
+        sentence.push_str(&format!(
+            " The bill is final and has no line of {hours} further instance-hours: their {} rests on no bill.",
+            dollars(usd)
+        ));
+    }
     for (heading, belongs) in [("Beside them, on lines of their own", Belongs::Beside), ("No part of these figures", Belongs::Others)] {
         let list = list(belongs);
         if !list.is_empty() {

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
-use super::import::{by_team_of, taken_by};
+use super::import::by_team_of;
 use super::poster::{self, Posted};
 use super::rows::Table;
 use super::store::{LedgerFault, insert};
 use super::turns::{self, Turn};
+use super::who::taken_by;
 use crate::core::accounting::owners::{Label, Retag};
 use crate::core::units::ids::{ObjectRef, derive_uuid};
 use crate::core::units::time::Timestamp;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::ledger::connect;
 use lowtide::ledger::import::{Check, Format, Options, Rates, import};
+use lowtide::ledger::reconcile::reconcile;
 use sqlx::PgConnection;
 
 use crate::facts::{Bench, DAY, bench};
@@ -177,4 +178,118 @@ async fn a_column_of_amounts_by_another_name_is_refused() {
         let fault = taken(&mut connection, Format::Cur, &[folder.file("bad/cur.csv", &text)]).await.unwrap_err();
         assert!(fault.contains(said), "{fault}");
     }
+}
+
+/// A final bill that lacks whole machines: refused with how many and how much; accepted, their hours rest on no bill, and the report says so.
+#[tokio::test]
+async fn a_final_bill_without_whole_machines_is_refused() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-machines");
+    let final_bill = bill(&folder, "final", &hours(0..10, "1.00", "INV"));
+    machine_of(&ledger, "b", DAY, 2).await;
+    machine_of(&ledger, "c", DAY, 1).await;
+    // In the last minute of the month: it may be on the next bill alone.
+    machine_of(&ledger, "last", Timestamp::from_date(2026, 8, 1) - Millis::from_mins(1), 1).await;
+    // A bill of the month so far may lack what it likes.
+    taken(&mut connection, Format::Cur, &bill(&folder, "mid", &hours(0..10, "1.00", ""))).await.unwrap();
+    let july = "2026-07".parse().unwrap();
+    let reconciled = async |connection: &mut PgConnection| reconcile(connection, &july).await.unwrap().sentence;
+    assert!(reconciled(&mut connection).await.contains("$4.00 in 4 instance-hours is not on a bill or feed yet"));
+    let fault = taken(&mut connection, Format::Cur, &final_bill).await.unwrap_err();
+    assert!(
+        fault.contains(
+            "the bill of 2026-07 is final and has no line for the use of i-b and 2 more: 3 of our machines, which cost $3.02 in that month by the books"
+        ) && fault.contains("--accept missing-machines"),
+        "{fault}"
+    );
+    accepted(&mut connection, Format::Cur, &final_bill, Check::MissingMachines).await;
+    let said = reconciled(&mut connection).await;
+    assert!(said.contains("$0.00 in 0 instance-hours is not on a bill or feed yet. The bill is final and has no line of 4 further instance-hours: their $4.00 rests on no bill."), "{said}");
+    let on_bill: String =
+        sqlx::query_scalar("SELECT sum(bill_usd)::numeric(10,2)::text FROM ledger.posting").fetch_one(&mut connection).await.unwrap();
+    assert_eq!((cost(&mut connection).await, on_bill), ("14.00".to_owned(), "10.00".to_owned()));
+    // What was accepted once is not asked again; a machine that the final bill had and the next has not is.
+    let discount = line("d", "EdpDiscount", "i-a", "SpotUsage:g6.xlarge", 0, "0", "-1", "").replacen(",,", ",INV,", 1);
+    taken(&mut connection, Format::Cur, &bill(&folder, "again", &format!("{}{discount}", hours(0..10, "1.00", "INV")))).await.unwrap();
+    let of_b = hours(0..2, "1.00", "INV").replace("i-a", "i-b").replace("\na", "\nb").replacen("a0", "b0", 1);
+    taken(&mut connection, Format::Cur, &bill(&folder, "more", &format!("{}{of_b}", hours(0..10, "1.00", "INV")))).await.unwrap();
+    let fault = taken(&mut connection, Format::Cur, &final_bill).await.unwrap_err();
+    assert!(fault.contains("older") || fault.contains("no line for the use of i-b: 1 of our machines, which cost $2.00"), "{fault}");
+    let less = bill(&folder, "less", &format!("{}{discount}", hours(0..10, "1.01", "INV")));
+    let fault = taken(&mut connection, Format::Cur, &less).await.unwrap_err();
+    assert!(fault.contains("no line for the use of i-b: 1 of our machines, which cost $2.00 in that month by the books"), "{fault}");
+}
+
+/// A report by the day: a day's line confirms the time that it says, and a day that the month's bill has not in full stays open.
+#[tokio::test]
+async fn a_bill_by_the_day_confirms_what_it_says_was_used() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 24).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-daily");
+    let day = |amount: &str, cost: &str, invoice: &str| {
+        let [hour, end] = [1, 24].map(|hour| (DAY + Millis::from_hours(hour)).to_string());
+        let line = line("d", "Usage", "i-a", "SpotUsage:g6.xlarge", 0, amount, cost, "").replacen(&hour, &end, 1);
+        line.replacen(",,", &format!(",{invoice},"), 1)
+    };
+    let july = "2026-07".parse().unwrap();
+    let sums = async |connection: &mut PgConnection| -> (String, String) {
+        let sql = "SELECT sum(cost_usd)::numeric(10,2)::text, sum(bill_usd)::numeric(10,2)::text FROM ledger.posting";
+        sqlx::query_as(sql).fetch_one(connection).await.unwrap()
+    };
+    let of = |cost: &str, bill: &str| (cost.to_owned(), bill.to_owned());
+    let options = Check::AmountChanged;
+    accepted(&mut connection, Format::Cur, &bill(&folder, "so-far", &day("3", "3.00", "")), options).await;
+    assert_eq!(sums(&mut connection).await, of("24.00", "3.00"));
+    let said = reconcile(&mut connection, &july).await.unwrap().sentence;
+    assert!(said.contains("$21.00 in 24 instance-hours (of 24 of them a part) is not on a bill or feed yet"), "{said}");
+    accepted(&mut connection, Format::Cur, &bill(&folder, "whole", &day("24", "24.00", "")), options).await;
+    assert_eq!(sums(&mut connection).await, of("24.00", "24.00"));
+    let said = reconcile(&mut connection, &july).await.unwrap().sentence;
+    assert!(said.starts_with("2026-07: AWS confirmed 24 instance-hours and 0 were trued up by $0.00, $24.00 in all; $0.00 in 0"), "{said}");
+    // AWS knows of more than we do, and of less: all of its money is posted, and the reason named.
+    let causes =
+        "SELECT string_agg(DISTINCT cause, ' ') FROM (SELECT DISTINCT ON (hour) cause FROM ledger.true_up ORDER BY hour, posted_at DESC) x";
+    for (amount, usd) in [("23.9", "23.90"), ("20", "20.00")] {
+        accepted(&mut connection, Format::Cur, &bill(&folder, amount, &day(amount, usd, "INV")), options).await;
+        assert_eq!(sums(&mut connection).await, of(usd, usd));
+        assert_eq!(sqlx::query_scalar::<_, String>(causes).fetch_one(&mut connection).await.unwrap(), "seconds-differed");
+    }
+}
+
+/// A volume that outlives its machine: the days that August's bill has are August's, and what was closed in July stays.
+#[tokio::test]
+async fn a_volume_after_its_machine_moves_no_month_that_is_closed() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-volumes");
+    let tag = "\"{\"\"user_lowtide_claim_uid\"\": \"\"uid-a\"\"}\"";
+    let text = |lines: &str, tagged: &str| {
+        let plain = lines.replace(",\n", ",,\n");
+        let tagged: String = tagged.lines().map(|line| format!("{line},{tag}\n")).collect();
+        format!("{},resource_tags\n{plain}{tagged}", HEADER.trim_end())
+    };
+    let volume =
+        |id: &str, hour: i64, cost: &str| line(id, "Usage", "vol-1", "EBS:VolumeUsage.gp3", hour, "1", cost, "").replacen(",,", ",INV,", 1);
+    let july = folder.file("july/cur.csv", &text(&hours(0..10, "1.00", "INV"), &volume("v", 3, "0.50")));
+    taken(&mut connection, Format::Cur, &[july]).await.unwrap();
+    lowtide::ledger::seal::seal(&mut connection).await.unwrap();
+    let by_month = "SELECT string_agg(month || ' ' || line || ' ' || usd, ', ' ORDER BY month, line) FROM (
+                        SELECT to_char(day, 'MM') AS month, line, sum(cost_usd)::numeric(10,2) AS usd FROM ledger.cost_daily GROUP BY 1, 2) x";
+    let found = async |connection: &mut PgConnection| sqlx::query_scalar::<_, String>(by_month).fetch_one(connection).await.unwrap();
+    assert_eq!(found(&mut connection).await, "07 pod 10.00, 07 volume 0.50");
+    // The 3rd and the 4th of August.
+    let lines = format!("{}{}", volume("w", 14 * 24, "0.70"), volume("x", 15 * 24, "0.20")).replace("2026-07-01", "2026-08-01");
+    let august = accepted(&mut connection, Format::Cur, &[folder.file("august/cur.csv", &text("", &lines))], Check::ForeignAccount).await;
+    assert_eq!(found(&mut connection).await, "07 pod 10.00, 07 volume 0.50, 08 volume 0.90");
+    let rows = "SELECT string_agg(concat_ws(' ', to_char(at AT TIME ZONE 'UTC', 'MM-DD'), kind, cause, cost_usd::numeric(10,2)), ', ' ORDER BY at) FROM ledger.posting WHERE statement = $1";
+    let rows: String = sqlx::query_scalar(rows).bind(august.statements[0].id).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(rows, "08-03 bill beside-the-use 0.70, 08-04 bill beside-the-use 0.20");
+    lowtide::ledger::seal::seal(&mut connection).await.unwrap();
+    let mut wrong = lowtide::ledger::verify::verify(&mut connection).await.unwrap().findings;
+    wrong.extend(lowtide::ledger::verify::recompute(&mut connection, &lowtide::ledger::verify::Sample::default()).await.unwrap());
+    assert!(wrong.is_empty(), "{wrong:?}");
 }

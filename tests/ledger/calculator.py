@@ -147,73 +147,117 @@ class Machine:
         b0 = dict(zip(known, rounded_sums([Fraction(self.on_demand(h) * self.length(h), HOUR) for h in known])))
         return costs, b0
 
+    def cut(self):
+        """The hours, and those that lie in two months cut at midnight of the 1st: (hour, start, end)."""
+        found = []
+        for h in self.hours:
+            start, end = self.span(h)
+            midnight = (end - 1) // DAY * DAY
+            if midnight > start and month(start) != month(midnight):
+                found += [(h, start, midnight), (h, midnight, end)]
+            else:
+                found.append((h, start, end))
+        return found
+
     def laid(self, line):
-        """A line of the bill over the hours it speaks of: by what was computed for them, by time where nothing was; ten decimals, half up."""
-        parts = {h: overlap(*self.span(h), line["from"], line["to"]) for h in self.hours}
-        parts = {h: held for h, held in parts.items() if held > 0}
-        if not parts:
-            within = [h for h in self.hours if self.span(h)[0] <= line["from"] < self.span(h)[1]]
-            hour = within[0] if within else (self.hours[0] if line["from"] < self.start else self.hours[-1])
-            return {hour: (line["units"], self.span(hour))}
-        weight = {h: self.price(h) * held for h, held in parts.items()}
-        if sum(weight.values()) == 0:
-            weight = parts
-        whole, given, so_far, laid = sum(weight.values()), 0, 0, {}
-        for h in sorted(parts):
-            so_far += weight[h]
-            share = Fraction(line["units"] * so_far, whole)
-            up_to = floor(share + Fraction(1, 2)) if share >= 0 else -floor(-share + Fraction(1, 2))
-            span = self.span(h)
-            laid[h] = (up_to - given, (max(span[0], line["from"]), min(span[1], line["to"])))
-            given = up_to
+        """A line of the bill over what it speaks of: by what was computed for it, by time where nothing was; ten decimals, half up. {part: (units, span)}."""
+        cut = self.cut()
+        held = {n: overlap(a, b, line["from"], line["to"]) for n, (_, a, b) in enumerate(cut)}
+        held = {n: time for n, time in held.items() if time > 0}
+        if not held:
+            within = [n for n, (_, a, b) in enumerate(cut) if a <= line["from"] < b]
+            n = within[0] if within else (0 if line["from"] < self.start else len(cut) - 1)
+            return {n: (line["units"], cut[n][1:])}
+        weight = {n: self.price(cut[n][0]) * time for n, time in held.items()}
+        laid = {}
+        for n, part in self.running(line["units"], weight if sum(weight.values()) else held).items():
+            laid[n] = (part, (max(cut[n][1], line["from"]), min(cut[n][2], line["to"])))
         return laid
 
+    @staticmethod
+    def running(units, weight):
+        """An amount by weight, as differences of its rounded running share."""
+        whole, given, so_far, parts = sum(weight.values()), 0, 0, {}
+        for n in sorted(weight):
+            so_far += weight[n]
+            up_to = half_away(Fraction(units * so_far, whole))
+            parts[n] = up_to - given
+            given = up_to
+        return parts
+
     def said(self, lines):
-        """Hours that feed or bill speak of: {hour: (source, micro-dollars, of them covered by no line)}, and what stands beside: [(hour, line, micro-dollars)]."""
-        feed, bill, spans = defaultdict(int), defaultdict(int), defaultdict(list)
+        """What feed or bill say: {part of an hour: (source, micro-dollars, of them covered by no line, nothing was billed)}, and what stands beside:
+        [(hour, days, the lines' own day, line, micro-dollars)]."""
+        cut = self.cut()
+        feed, bill, spans, used = defaultdict(int), defaultdict(int), defaultdict(list), defaultdict(int)
         on_feed, on_bill, beside = set(), set(), defaultdict(lambda: defaultdict(int))
+        long = defaultdict(int)
+        for line in lines:
+            if line["source"] == "bill" and line["line"] == "use" and line["to"] - line["from"] > HOUR:
+                long[line["from"], line["to"]] += line["used"]
+        partly = defaultdict(int)
+        for (a, b), hours in list(long.items()):
+            held = {n: overlap(x, y, a, b) for n, (_, x, y) in enumerate(cut)}
+            if max(hours, 0) < sum(held.values()) - 2_000:
+                # Less use than the machine had: nobody can say which part.
+                for n, part in self.running(max(hours, 0), held).items():
+                    partly[n] += part
+            else:
+                del long[a, b]
         for line in lines:
             if line["source"] == "feed":
                 hour = min(max((line["from"] + 5 * MINUTE - self.start) // HOUR, 0), self.hours[-1])
-                feed[hour] += line["units"]
-                on_feed.add(hour)
+                held = {n: b - a for n, (h, a, b) in enumerate(cut) if h == hour}
+                for n, part in self.running(line["units"], held).items():
+                    feed[n] += part
+                    on_feed.add(n)
                 continue
-            for hour, (units, span) in self.laid(line).items():
+            for n, (units, span) in self.laid(line).items():
                 if line["line"] == "use":
-                    bill[hour] += units
-                    on_bill.add(hour)
-                    spans[hour].append(span)
+                    bill[n] += units
+                    on_bill.add(n)
+                    if (line["from"], line["to"]) not in long:
+                        spans[n].append(span)
                 else:
-                    beside[line["line"]][hour] += units
-        closed = {month(line["from"]) for line in lines if line["source"] == "bill" and line["invoiced"]}
-        hours, amounts, uncovered, lineless = [], [], [], set()
+                    _, a, b = cut[n]
+                    far = not a <= line["from"] < b and not overlap(a, b, line["from"], line["to"]) and month(line["from"]) != month(a)
+                    beside[line["line"]][n, day_of(line["from"]) if far else -1] += units
+        closed = {month(line["from"]) for line in lines if line["source"] == "bill" and line["line"] == "use" and line["invoiced"]}
+        parts, amounts, uncovered, lineless, free = [], [], [], set(), set()
         for hour in self.hours:
-            start, end = self.span(hour)
-            is_closed = month(start) in closed
-            if hour in on_bill or is_closed:
-                # What lies in a month without an invoice may still be billed.
-                midnight = (end - 1) // DAY * DAY
-                open_ms = 0
-                for a, b in [(start, end)] if midnight <= start else [(start, midnight), (midnight, end)]:
-                    if month(a) not in closed:
-                        open_ms += b - a - sum(max(min(y, b) - max(x, a), 0) for x, y in merged(spans[hour]))
-                rest = 0 if self.waived else self.price(hour) * open_ms * 10_000 // HOUR
-                hours.append((hour, "bill"))
-                amounts.append(Fraction(bill[hour] + rest, 10_000))
-                uncovered.append(Fraction(rest, 10_000))
-                lineless |= set() if hour in on_bill else {hour}
-            elif hour in on_feed:
-                hours.append((hour, "feed"))
-                amounts.append(Fraction(feed[hour], 10_000))
-                uncovered.append(Fraction(0))
+            of_hour = [n for n, part in enumerate(cut) if part[0] == hour]
+            if any(n in on_bill or month(cut[n][1]) in closed for n in of_hour):
+                for n in of_hour:
+                    _, start, end = cut[n]
+                    open_ms = 0
+                    if month(start) not in closed:
+                        # What lies in a month without an invoice may still be billed.
+                        covered = sum(max(min(y, end) - max(x, start), 0) for x, y in merged(spans[n]))
+                        open_ms = max(end - start - covered - partly[n], 0)
+                    rest = 0 if self.waived else self.price(hour) * open_ms * 10_000 // HOUR
+                    parts.append((n, "bill"))
+                    amounts.append(Fraction(bill[n] + rest, 10_000))
+                    uncovered.append(Fraction(rest, 10_000))
+                    if n not in on_bill:
+                        lineless.add(n)
+                        if month(start) in closed and not self.waived:
+                            free.add(n)
+            elif any(n in on_feed for n in of_hour):
+                for n in of_hour:
+                    parts.append((n, "feed"))
+                    amounts.append(Fraction(feed[n], 10_000))
+                    uncovered.append(Fraction(0))
         truths = {}
-        for (hour, source), micro, held in zip(hours, rounded_sums(amounts), rounded_sums(uncovered)):
-            # An hour of a closed month without any line is all open, as far as it is not free.
-            truths[hour] = (source, micro, micro if hour in lineless else held)
+        for (n, source), micro, held in zip(parts, rounded_sums(amounts), rounded_sums(uncovered)):
+            # What no line speaks of is all open, as far as it is not free.
+            truths[n] = (source, micro, micro if n in lineless else held, n in free)
         others = []
         for line, units in beside.items():
-            micro = rounded_sums([Fraction(units[h], 10_000) for h in self.hours])
-            others += [(h, line, amount) for h, amount in zip(self.hours, micro) if amount]
+            places = sorted(units)
+            for (n, day), amount in zip(places, rounded_sums([Fraction(units[place], 10_000) for place in places])):
+                if amount:
+                    hour, a, b = cut[n]
+                    others.append((hour, range(day_of(a), day_of(b - 1) + 1), day, line, amount))
         return truths, others
 
     def figures(self, lines):
@@ -222,21 +266,32 @@ class Machine:
         truths, beside = self.said(lines)
         pods = {pod["uid"]: pod for pod in self.pods}
         rows = defaultdict(lambda: [0] * 7)
+        cut = self.cut()
         for hour in self.hours:
             shares = self.shares(hour)
-            weights = [share[3] for share in shares]
-            b0 = parted(b0s[hour], weights) if hour in b0s else [None] * len(shares)
-            source, amount, uncovered = truths.get(hour, ("computed", costs[hour], costs[hour]))
-            opened = parted(uncovered, weights)
-            for n, ((day, line, pod, weight, held), cost) in enumerate(zip(shares, parted(amount, weights))):
+            b0 = parted(b0s[hour], [share[3] for share in shares]) if hour in b0s else [None] * len(shares)
+            of_hour = [n for n, part in enumerate(cut) if part[0] == hour]
+            if of_hour[0] not in truths:
+                split = [("computed", cost, 0, False) for cost in parted(costs[hour], [share[3] for share in shares])]
+            else:
+                split = []
+                for n in of_hour:
+                    # Each month of an hour has its own amount.
+                    weights = [share[3] for share in shares if month(share[0] * DAY) == month(cut[n][1])]
+                    source, amount, uncovered, free = truths[n]
+                    split += [(source, cost, opened, free) for cost, opened in zip(parted(amount, weights), parted(uncovered, weights))]
+            for n, ((day, line, pod, weight, held), (source, cost, opened, free)) in enumerate(zip(shares, split)):
                 row = rows[hour, day, line, pod]
                 rate = lambda name: half_even(Fraction((pods[pod][name] or 0) * held, HOUR)) if line == "pod" else 0
-                add = [weight, cost, b0[n] or 0, rate("b1"), rate("b2"), cost if source == "feed" else 0, cost - opened[n] if source == "bill" else 0]
+                baselines = [0, 0, 0] if free else [b0[n] or 0, rate("b1"), rate("b2")]
+                add = [weight, cost, *baselines, cost if source == "feed" else 0, cost - opened if source == "bill" else 0]
                 rows[hour, day, line, pod] = [old + new for old, new in zip(row, add)]
-            for _, line, amount in [entry for entry in beside if entry[0] == hour]:
-                for (day, _, pod, *_), cost in zip(shares, parted(amount, weights)):
-                    row = rows[hour, day, line, pod]
-                    rows[hour, day, line, pod] = [row[0], row[1] + cost, *row[2:6], row[6] + cost]
+            for _, days, own_day, line, amount in [entry for entry in beside if entry[0] == hour]:
+                users = [share for share in shares if share[0] in days]
+                for (day, _, pod, *_), cost in zip(users, parted(amount, [share[3] for share in users])):
+                    key = (hour, day if own_day < 0 else own_day, line, pod)
+                    row = rows[key]
+                    rows[key] = [row[0], row[1] + cost, *row[2:6], row[6] + cost]
         for pod in self.pods:
             if pod["carried_gib"]:
                 hour = (pod["start"] - self.start) // HOUR
@@ -281,7 +336,7 @@ def of_gateway(row, amount, used):
 
 def bill_lines(files, known):
     """The last version's lines, each once by its identity; lines of one kind about one span are one. Of gateways that our machines use, their parts."""
-    seen, added, invoiced = {}, defaultdict(int), []
+    seen, added, hours, invoiced = {}, defaultdict(int), defaultdict(int), []
     for name in files:
         for row in csv.DictReader(open(name, newline="")):
             seen[row["identity_line_item_id"], row["line_item_line_item_type"]] = row
@@ -312,11 +367,15 @@ def bill_lines(files, known):
             line = "transfer"
         a, b = ms(row["line_item_usage_start_date"]), ms(row["line_item_usage_end_date"])
         covered = kind == "SavingsPlanCoveredUsage"
-        added[row["line_item_resource_id"], line, covered, usage, row["line_item_operation"], a, max(a, b)] += units(cost)
+        key = (row["line_item_resource_id"], line, covered, usage, row["line_item_operation"], a, max(a, b))
+        added[key] += units(cost)
+        if line == "use":
+            hours[key] += half_away(Fraction(Decimal(row["line_item_usage_amount"])) * HOUR)
     closed = bool(invoiced) and all(invoiced)
     lines = defaultdict(list)
-    for (instance, line, _, _, _, a, b), amount in added.items():
-        lines[instance].append({"source": "bill", "line": line, "from": a, "to": b, "units": amount, "invoiced": closed})
+    for key, amount in added.items():
+        instance, line, _, _, _, a, b = key
+        lines[instance].append({"source": "bill", "line": line, "from": a, "to": b, "units": amount, "used": hours[key], "invoiced": closed and month(a) == "2026-07"})
     return lines
 
 
@@ -383,6 +442,9 @@ def books(facts):
             daily[f"{day}/{team or '-'}/{line}"] = [old + new for old, new in zip(sums, row[:5])]
             start, end = machine.span(hour)
             a, b = (pods[pod]["start"],) * 2 if line == "egress" else (max(start, day * DAY), min(end, (day + 1) * DAY))
+            if not day_of(start) <= day <= day_of(end - 1):
+                # Billed in another month than the machine ran in.
+                a = b = day * DAY
             if owner:
                 for at, part in clock_hours(a, b - a, row[1]):
                     hourly[owner["workload"], at] += part

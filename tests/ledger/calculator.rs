@@ -27,7 +27,8 @@ use crate::statements::{HEADER, line};
 const DAY_MS: i64 = 86_400_000;
 
 fn accepting_all() -> Options {
-    let checks = [Check::AmountChanged, Check::ForeignAccount, Check::MissingBefore, Check::HoursTwice, Check::OlderVersion];
+    let checks =
+        [Check::AmountChanged, Check::ForeignAccount, Check::MissingBefore, Check::HoursTwice, Check::OlderVersion, Check::MissingMachines];
     Options { checks: Checks::accepting(checks), complete: true, ..Options::default() }
 }
 
@@ -52,12 +53,28 @@ fn facts_of(machine: &Machine) -> Value {
     })
 }
 
+/// The same on the last evening of July.
+fn later(machine: &mut Machine) {
+    let by = Millis::from_hours(11 * 24 + 20);
+    let interval = &mut machine.interval;
+    (interval.from, interval.to) = (interval.from + by, interval.to + by);
+    for stay in &mut machine.stays {
+        stay.from = stay.from + by;
+        (stay.to, stay.doubled_from) = (stay.to.map(|to| to + by), stay.doubled_from.map(|at| at + by));
+        stay.checkpoints.iter_mut().for_each(|at| *at = *at + by);
+    }
+}
+
 /// A version of July's bill: some hours of some machines, at prices of its own.
 fn drawn_bill(dice: &mut Dice, machines: &[Machine], invoice: &str) -> String {
     let mut text = format!("{},resource_tags_user_lowtide_share\n", HEADER.trim_end());
     let gateway = "arn:aws:ec2:us-east-1:444455556666:natgateway/nat-1";
     for machine in machines {
         let (first, last) = (machine.interval.from.since(DAY).0 / 3_600_000, machine.interval.to.since(DAY).0 / 3_600_000);
+        if dice.one_in(4) {
+            text.push_str(&by_the_day(dice, &machine.name, first / 24..=last / 24, invoice));
+            continue;
+        }
         for hour in first - 1..=last + 1 {
             let (instance, id) = (format!("i-{}", machine.name), format!("{}-{hour}", machine.name));
             let cost = format!("{}.{:010}", dice.between(0, 20), dice.between(0, 9_999_999_999));
@@ -83,6 +100,30 @@ fn drawn_bill(dice: &mut Dice, machines: &[Machine], invoice: &str) -> String {
             };
             text.push_str(&format!("{},{share}\n", drawn.trim_end().replacen(",,", &format!(",{invoice},"), 1)));
         }
+    }
+    text
+}
+
+/// Lines of whole days: some with less use than the machine had, some with more, some on demand and some under a plan. A volume stays for a month longer.
+fn by_the_day(dice: &mut Dice, name: &str, days: std::ops::RangeInclusive<i64>, invoice: &str) -> String {
+    let of_day = |id: &str, kind: &str, resource: &str, usage: &str, day: i64, amount: &str, cost: &str, plan: &str| {
+        let [hour, end] = [day * 24 + 1, (day + 1) * 24].map(|hour| (DAY + Millis::from_hours(hour)).to_string());
+        let line = line(id, kind, resource, usage, day * 24, amount, cost, plan).replacen(&hour, &end, 1);
+        format!("{},\n", line.trim_end().replacen(",,", &format!(",{invoice},"), 1))
+    };
+    let (instance, mut text) = (format!("i-{name}"), String::new());
+    for day in days {
+        let mut cost = || format!("{}.{:010}", dice.between(0, 90), dice.between(0, 9_999_999_999));
+        let (use_of, plan, volume, later) = (cost(), cost(), cost(), cost());
+        let amounts = [1, 2].map(|_| format!("{}.{:03}", dice.between(0, 14), dice.between(1, 999)));
+        text.push_str(&of_day(&format!("{name}-d{day}"), "Usage", &instance, "SpotUsage:g6.xlarge", day, &amounts[0], &use_of, ""));
+        if dice.one_in(3) {
+            let id = format!("{name}-p{day}");
+            text.push_str(&of_day(&id, "SavingsPlanCoveredUsage", &instance, "BoxUsage:g6.xlarge", day, &amounts[1], "30", &plan));
+        }
+        let fee = |id: &str, day: i64, cost: &str| of_day(&format!("{name}-{id}{day}"), "Tax", &instance, "", day, "1", cost, "");
+        text.push_str(&fee("t", day, &volume));
+        text.push_str(&fee("u", day + 30, &later));
     }
     text
 }
@@ -254,6 +295,8 @@ async fn an_independent_calculator_finds_the_same_figures_to_the_micro_dollar() 
         let mut connection = connect(&url).await.unwrap();
         let folder = Folder::new(&format!("calculated-{seed}"));
         let mut machines: Vec<Machine> = (0..20).map(|n| random_machine(n, &mut dice)).collect();
+        // Every other history lies across the end of the month.
+        machines.iter_mut().filter(|_| seed % 2 == 1).for_each(later);
         let moves = with_moves(&mut machines, &mut dice);
         let mut records: Vec<LedgerRecord> = machines.iter().flat_map(Machine::records).collect();
         records.extend(moves.iter().cloned());

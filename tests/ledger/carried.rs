@@ -3,7 +3,7 @@
 use lowtide::core::record::CarriedData;
 use lowtide::core::units::ids::DecisionId;
 use lowtide::core::units::money::MicroUsd;
-use lowtide::core::units::time::Millis;
+use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::ledger::connect;
 use lowtide::ledger::import::{Format, retract};
 use lowtide::ledger::poster::post;
@@ -73,4 +73,60 @@ async fn data_carried_to_another_region_costs_what_the_bill_says_and_counts_once
         retract(&mut connection, statement.statements[0].id, "a test", LATER).await.unwrap();
     }
     assert_eq!(carried(&mut connection).await, "uid-next egress 0.40");
+}
+
+/// Where the data came from, and when: data from another region than the machine's, and lines of other hours, are no part of what was posted; across midnight of the 1st
+/// the hours decide, and not the month.
+#[tokio::test]
+async fn only_what_was_carried_from_that_machine_in_those_hours_is_taken_off() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let first = Timestamp::from_date(2026, 8, 1);
+    // Three pods are moved: one within July, one at midnight of the 1st, one whose data is in another region.
+    for (name, decided, region) in [
+        ("day", DAY + Millis::from_hours(2) - Millis::from_mins(5), "us-east-1"),
+        ("midnight", first - Millis::from_mins(10), "us-east-1"),
+        ("bucket", DAY + Millis::from_hours(2) - Millis::from_mins(5), "eu-west-1"),
+    ] {
+        let end = decided + Millis::from_mins(5);
+        let left = machine_of(&ledger, name, end - Millis::from_hours(2), 2).await;
+        let starts = decided + Millis::from_mins(20);
+        let mut target = machine_of(&ledger, &format!("target-{name}"), starts, 1).await;
+        target.name = format!("next-{name}");
+        target.stays = vec![stay(&format!("pod-next-{name}"), "search", &target, Millis::ZERO, None)];
+        target.stays[0].workload.clone_from(&left.stays[0].workload);
+        target.stays[0].carried = Some(CarriedData {
+            gib: 20,
+            from_region: region.into(),
+            price_per_gib: MicroUsd(20_000),
+            moved_by: Some(DecisionId::derive("test", "migrate", &left.stays[0].pod, 0)),
+        });
+        ledger.write(&target.records()).await.unwrap();
+        ledger.write(&[moved(&left.stays[0], &left, &target, decided)]).await.unwrap();
+    }
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let folder = Folder::new("carried-where");
+    let night = first.since(DAY).0 / Millis::from_hours(1).0 - 1;
+    let sent = |id: &str, instance: &str, hour: i64| line(id, "Usage", instance, "USE1-EUS2-AWS-Out-Bytes", hour, "20", "0.55", "");
+    let use_of = |id: &str, instance: &str, hour: i64| line(id, "Usage", instance, "SpotUsage:g6.xlarge", hour, "1", "1.00", "");
+    let bill = |name: &str, lines: &[String]| {
+        let hours = [("day", 1), ("bucket", 1), ("midnight", night)].map(|(of, hour)| use_of(of, &format!("i-{of}"), hour));
+        vec![folder.file(&format!("{name}/cur.csv"), &format!("{HEADER}{}{}", hours.concat(), lines.concat()))]
+    };
+    let transfer = async |connection: &mut PgConnection| {
+        let all = carried(connection).await;
+        all.split(", ").filter(|of| of.contains(" transfer ")).map(str::to_owned).collect::<Vec<_>>().join(", ")
+    };
+    // In the hour of the move; across the end of the month; from another region.
+    let lines = [sent("x", "i-day", 1), sent("y", "i-midnight", night), sent("z", "i-bucket", 1)];
+    taken(&mut connection, Format::Cur, &bill("same", &lines)).await.unwrap();
+    assert_eq!(transfer(&mut connection).await, "uid-bucket transfer 0.55, uid-day transfer 0.15, uid-midnight transfer 0.15");
+    let months = "SELECT string_agg(to_char(day, 'MM') || ' ' || usd, ', ' ORDER BY day) FROM (
+                      SELECT date_trunc('month', day)::date AS day, sum(cost_usd)::numeric(10,2) AS usd FROM ledger.cost_daily WHERE line = 'transfer' GROUP BY 1) x";
+    let found: String = sqlx::query_scalar(months).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(found, "07 0.85", "in the month of the line that it is taken off");
+    // Lines of an hour before the move was decided are of other data.
+    let earlier = [sent("x", "i-day", 0), sent("y", "i-midnight", night - 1), sent("z", "i-bucket", 0)];
+    taken(&mut connection, Format::Cur, &bill("earlier", &earlier)).await.unwrap();
+    assert_eq!(transfer(&mut connection).await, "uid-bucket transfer 0.55, uid-day transfer 0.55, uid-midnight transfer 0.55");
 }

@@ -130,3 +130,46 @@ async fn a_focus_file_leaves_our_part_of_a_gateway_to_the_bill() {
     let taken = import(&mut connection, Format::Focus(&Mapping::default()), &[file], Options::default(), LATER).await.unwrap();
     assert_eq!((taken.left_out, of_line(&mut connection, "overhead").await), (2, "8.00".to_owned()), "a quarter of $8, $5 and $1");
 }
+
+/// C13: hours in which nothing of ours ran. The bill leaves our share of them with the account, and so does AWS's FOCUS file: it is on one line, and on one alone.
+#[tokio::test]
+async fn a_gateway_beside_which_nothing_of_ours_ran_is_the_accounts_in_both_files() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 2).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("gateways-idle");
+    let header = "BillingAccountId,SubAccountId,BillingCurrency,BillingPeriodStart,ChargeCategory,ChargePeriodStart,ChargePeriodEnd,EffectiveCost,ResourceId,ServiceName,ProviderName,Tags\n";
+    let row = |account: &str, resource: &str, hour: i64, cost: &str| {
+        let (from, to) = (DAY + Millis::from_hours(hour), DAY + Millis::from_hours(hour + 1));
+        let tags = "\"{\"\"lowtide-share\"\": \"\"75\"\"}\"";
+        format!("acct,{account},USD,2026-07-01T00:00:00Z,Usage,{from},{to},{cost},{resource},Amazon VPC,AWS,{tags}\n")
+    };
+    let elsewhere = GATEWAY.replace("us-east-1", "eu-west-1");
+    let ours = "444455556666";
+    let rows = [
+        row(ours, GATEWAY, 0, "4"),
+        row(ours, GATEWAY, 1, "4"),
+        // After the machine, in a region without one, and in an account without one.
+        row(ours, GATEWAY, 2, "4"),
+        row(ours, &elsewhere, 0, "4"),
+        row("777788889999", GATEWAY, 1, "4"),
+    ];
+    let file = folder.file("focus.csv", &format!("{header}{}", rows.concat()));
+    let focus = async |expected: (usize, &str)| {
+        let mut connection = connect(&url).await.unwrap();
+        let files = std::slice::from_ref(&file);
+        let taken = import(&mut connection, Format::Focus(&Mapping::default()), files, Options::default(), LATER).await.unwrap();
+        assert_eq!((taken.left_out, of_line(&mut connection, "overhead").await.as_str()), expected);
+    };
+    // No bill says yet in which account the machine is.
+    focus((3, "11.00")).await;
+    let gateway = |id: &str, hour: i64| (line(id, "Usage", GATEWAY, "NatGateway-Hours", hour, "1", "4", ""), "75", "");
+    let machine = |hour: i64| (line(&format!("a{hour}"), "Usage", "i-a", "SpotUsage:g6.xlarge", hour, "1", "1.00", ""), "", "");
+    let lines = [machine(0), machine(1), gateway("n0", 0), gateway("n1", 1), gateway("n2", 2)];
+    taken(&mut connection, Format::Cur, &[folder.file("july/cur.csv", &bill(&lines))]).await.unwrap();
+    // $6 of ours on the bill's line, and of the $12 of this gateway the other $6 with the account in either file.
+    assert_eq!(of_line(&mut connection, "nat").await, "6.00");
+    focus((2, "14.00")).await;
+    let said = reconcile(&mut connection, &"2026-07".parse().unwrap()).await.unwrap().sentence;
+    assert!(said.ends_with("NAT and endpoints, of the account $6.00."), "{said}");
+}

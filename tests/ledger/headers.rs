@@ -149,7 +149,9 @@ fn rows() -> Vec<Row> {
             &[
                 (cost, "8.00"),
                 ("reservation_unused_recurring_fee", "5.00"),
+                ("reservation_net_unused_recurring_fee", "4.50"),
                 ("reservation_unused_amortized_upfront_fee_for_billing_period", "1.00"),
+                ("reservation_net_unused_amortized_upfront_fee_for_billing_period", "0.90"),
             ],
         ),
         row(
@@ -235,7 +237,7 @@ async fn a_bill_with_the_headers_that_aws_writes_is_the_same_in_every_form() {
     let said = reconcile(&mut connection, &"2026-07".parse().unwrap()).await.unwrap().sentence;
     assert!(said.contains("AWS confirmed 1 instance-hours and 3 were trued up by -$0.40, $3.60 in all"), "{said}");
     assert!(said.contains("data carried across regions, of our machines $0.04"), "{said}");
-    assert!(said.contains("commitments left unused, of the account $8.00") && said.contains("taxes, of the account $2.00"), "{said}");
+    assert!(said.contains("commitments left unused, of the account $7.40") && said.contains("taxes, of the account $2.00"), "{said}");
     assert_eq!(cost(&mut connection).await, "3.63");
 }
 
@@ -280,8 +282,11 @@ fn focus(columns: &str) -> String {
     let tags = ("Tags", "{\"user_Squad\":\"search\"}");
     let rows = [
         row(&[
+            // The effective cost is the one after negotiated discounts, of the four.
+            ("ListCost", "16.00"),
+            ("ContractedCost", "14.00"),
             ("EffectiveCost", "12.00"),
-            ("BilledCost", "12.00"),
+            ("BilledCost", "13.00"),
             ("ServiceName", "Amazon Simple Storage Service"),
             ("ServiceCategory", "Storage"),
             tags,

@@ -6,6 +6,7 @@ mod archive;
 mod bills;
 mod calculator;
 mod carried;
+mod closing;
 mod corrections;
 mod facts;
 mod fetching;

@@ -155,7 +155,12 @@ async fn a_retraction_keeps_who_when_and_why_and_can_be_tried() {
     let sha256 = std::process::Command::new("sha256sum").arg(folder.0.join("july/cur.csv")).output().unwrap().stdout;
     let sha256 = String::from_utf8(sha256).unwrap().split(' ').next().unwrap().to_owned();
     let role: String = sqlx::query_scalar("SELECT session_user::text").fetch_one(&mut connection).await.unwrap();
-    let who = std::env::var("USER").ok().filter(|name| !name.is_empty()).map_or(role.clone(), |person| format!("{person} as {role}"));
+    let said_by = |program: &str, of: &str| {
+        String::from_utf8(std::process::Command::new(program).arg(of).output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let (person, host) = (said_by("id", "-un"), said_by("cat", "/proc/sys/kernel/hostname"));
+    let also = std::env::var("USER").ok().filter(|name| !name.is_empty() && *name != person).map(|name| format!(" (USER={name})"));
+    let who = format!("{person}{}@{host} as {role}", also.unwrap_or_default());
     let taken_from = [who.clone(), format!("cur.csv sha256:{sha256}")];
     let [by, files] = taken_from.each_ref().map(String::as_str);
     assert_eq!(of(&mut connection).await, [["holds", "yes", "", by, files]]);

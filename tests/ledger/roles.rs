@@ -19,7 +19,7 @@ use crate::imports::{FEED_HEADER, Folder, LATER};
 use crate::outside::as_before_statements;
 use crate::statements::{HEADER, line};
 
-const MANUAL: &str = include_str!("../../docs/ledger.md");
+pub const MANUAL: &str = include_str!("../../docs/ledger.md");
 /// Whatever else names commands of the ledger.
 const OTHERS: [&str; 4] = [
     include_str!("../../README.md"),
@@ -138,7 +138,7 @@ fn who(command: &str) -> Who {
 }
 
 /// The files that the manual's commands name, under these names.
-fn files(folder: &Folder) {
+pub fn files(folder: &Folder) {
     let (from, to) = (DAY, DAY + Millis::from_hours(10));
     let hours: String =
         (0..10).map(|hour| line(&format!("a-{hour}"), "Usage", "i-a", "SpotUsage:g6.xlarge", hour, "1", "1.10", "")).collect();
@@ -172,7 +172,7 @@ fn files(folder: &Folder) {
 }
 
 /// A machine with all that happens to one, and its decisions.
-async fn facts(ledger: &PgLedger) -> uuid::Uuid {
+pub async fn facts(ledger: &PgLedger) -> uuid::Uuid {
     let mut machine = Machine::new("a", CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(10), EndedBy::Ec2Interruption);
     machine.stays.push(stay("web-0", "search", &machine, Millis::from_mins(6), Some(3_000_000)));
     let mut next = Machine::new("next", CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(2), EndedBy::Lowtide);
@@ -368,69 +368,4 @@ async fn a_ledger_of_an_earlier_release_answers_as_well() {
     run(&folder.0, &url, "lowtide ledger seal").unwrap();
     let verified = run(&folder.0, &url, "lowtide ledger verify").unwrap();
     assert!(verified.starts_with("Nothing was altered"), "{verified}");
-}
-
-/// A month is closed by the manual alone: its numbered steps, command by command, by a person in finance.
-#[tokio::test]
-async fn a_month_is_closed_from_the_manual_alone() {
-    let Bench { ledger, server, .. } = bench().await;
-    facts(&ledger).await;
-    let folder = Folder::new("roles-closing");
-    files(&folder);
-    let login = "CREATE ROLE closer LOGIN PASSWORD 'pw-of-closer-1ab5'; GRANT lowtide_reader, lowtide_writer, lowtide_sealer TO closer";
-    server.psql("postgres", login).unwrap();
-    let url = server.url_for("closer", "postgres");
-    let section = MANUAL.split("### Closing a month").nth(1).unwrap().split("### ").next().unwrap();
-    let flat = section.replace("\n   ", " ");
-    let commands: Vec<&str> = flat.split('`').skip(1).step_by(2).filter(|code| code.starts_with("lowtide ledger ")).collect();
-    assert!(commands.len() >= 21, "{commands:?}");
-    let cost = "SELECT coalesce(sum(cost_usd), 0)::numeric(10,2) FROM ledger.cost_daily";
-    let before = server.psql("postgres", cost).unwrap();
-    let mut said = std::collections::BTreeMap::new();
-    for command in commands {
-        let costs = "SELECT id FROM ledger.statements WHERE kind = 'costs' AND state = 'holds' AND source = 'costs'";
-        let id = server.psql("postgres", costs).unwrap();
-        let with_names = command.replace("retract ID", &format!("retract {}", id.trim())).replace("ml/chat", "ml/of-search");
-        let answer = run(&folder.0, &url, &with_names).unwrap_or_else(|fault| panic!("{command}: {fault}"));
-        if command == "lowtide ledger import cur FOLDER --dry-run" {
-            assert_eq!(server.psql("postgres", cost).unwrap(), before, "a dry run writes nothing");
-        }
-        said.insert(command, answer);
-    }
-    let of = |command: &str| said[command].as_str();
-    assert!(of("lowtide ledger import cur FOLDER --dry-run").starts_with("Nothing was written. This would happen:"));
-    assert!(of("lowtide ledger import cur FOLDER").contains("bill of 111122223333 for 2026-07-01: version 1"));
-    assert!(
-        of("lowtide ledger reconcile --month 2026-07").starts_with("2026-07: AWS confirmed 0 instance-hours and 10 were trued up by $1.00")
-    );
-    assert!(of("lowtide ledger trust --month 2026-07").contains("of spend rests on AWS's bill"));
-    assert!(of("lowtide ledger variance --to 2026-07").contains("more than 2026-06"));
-    assert!(of("lowtide ledger variance --to 2026-07 --by team").contains("search"));
-    assert!(of("lowtide ledger validate-focus focus.parquet").contains("all valid FOCUS 1.2"));
-    assert!(of("lowtide ledger seal").starts_with("Sealed "), "{}", of("lowtide ledger seal"));
-    let (sealed, verified) = (of("lowtide ledger seal"), of("lowtide ledger verify"));
-    let root = sealed.trim().rsplit(' ').next().unwrap();
-    assert!(verified.starts_with("Nothing was altered") && verified.trim().ends_with(root), "{verified}");
-    assert!(of("lowtide ledger statements --month 2026-07 --kind bill --held").contains(" no "), "a bill that is not final says so");
-    assert!(of("lowtide ledger retract ID --reason 'entered twice' --dry-run").starts_with("Nothing was written. This would happen:"));
-    // The queries of the section, as the person who closes: nothing is missing in the books, and the export is what it says.
-    let queries: Vec<&str> = section.split("```sql").nth(1).unwrap().split("```").next().unwrap().split(";\n").collect();
-    let ask = |n: usize| {
-        server.psql("postgres", &format!("SET ROLE closer; {}", queries[n])).unwrap_or_else(|fault| panic!("{}: {fault}", queries[n]))
-    };
-    assert_eq!((ask(0).trim(), queries.len()), ("", 5), "the books have another amount than the bill");
-    assert!(ask(1).starts_with("111122223333|1|a1|f|10|11.00"), "{}", ask(1));
-    assert_eq!(
-        ask(2).lines().filter(|row| row.contains("i-next|") && row.contains("not on the bill or feed yet")).count(),
-        2,
-        "{}",
-        ask(2)
-    );
-    let exported = ask(3);
-    let (file, books) = exported.trim().split_once('|').unwrap();
-    assert_eq!(file.parse::<f64>().unwrap(), books.parse::<f64>().unwrap());
-    // Retracted, and ten hours of work moved to the team that it ran for.
-    let teams = "SELECT string_agg(team || ' ' || usd, ', ' ORDER BY team) FROM (SELECT team, sum(cost_usd)::numeric(10,2) AS usd FROM ledger.cost_daily
-                 WHERE team IS NOT NULL GROUP BY team HAVING sum(cost_usd) <> 0) x";
-    assert_eq!(server.psql("postgres", teams).unwrap().trim(), "search 12.00, vision 11.00");
 }

@@ -227,7 +227,12 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
         lineItem/UsageAmount,lineItem/CurrencyCode,lineItem/UnblendedCost,lineItem/LineItemDescription\n";
     let tax = "t1,2022-10-25T11:52:54Z/2022-11-01T00:00:00Z,EUINUA22-574609,912480050416,912480050416,Tax,2026-07-12 10:00:00,2026-07-08 12:00:00,\
         AWSCodeCommit,,,,1.0,USD,0.0,Tax for product code AWSCodeCommit\n";
-    taken(&mut connection, Format::Cur, &[folder.file("point/cur.csv", &format!("{header}{tax}{refund}"))]).await.unwrap();
+    let point = folder.file("point/cur.csv", &format!("{header}{tax}{refund}"));
+    let fault = taken(&mut connection, Format::Cur, std::slice::from_ref(&point)).await.unwrap_err();
+    assert!(fault.contains("is final and has no line for the use of i-0a1b2c3d4e5f60001: 1 of our machines"), "{fault}");
+    accepted(&mut connection, Format::Cur, &[point], Check::MissingMachines).await;
+    // A refund alone makes no hour free.
+    assert_eq!(of_line(&mut connection, "pod").await, "30.00");
     let refunded = "SELECT string_agg(to_char(at AT TIME ZONE 'UTC', 'HH24:MI') || ' ' || cost_usd::numeric(10,6), ', ') FROM ledger.posting WHERE line = 'refund'";
     let refunded: String = sqlx::query_scalar(refunded).fetch_one(&mut connection).await.unwrap();
     assert_eq!(refunded, "03:00 -0.844161");
@@ -462,7 +467,7 @@ async fn any_split_order_repetition_and_history_gives_the_books_of_the_last_vers
             commands.swap(n, usize::try_from(dice.between(0, i64::try_from(n).unwrap())).unwrap());
         }
         let options = || Options {
-            checks: lowtide::ledger::import::Checks::accepting([Check::AmountChanged, Check::ForeignAccount]),
+            checks: lowtide::ledger::import::Checks::accepting([Check::AmountChanged, Check::ForeignAccount, Check::MissingMachines]),
             ..Options::default()
         };
         for files in &commands {

@@ -1,23 +1,26 @@
 //! What AWS said an instance cost, laid over its instance-hours.
 //!
-//! Decides: which line is about which instance-hour, which source holds (the bill before the spot data feed before our own figure), and
-//! in one word why an hour costs something other than computed; that the part of an hour that no line covers rests on no bill; that credits,
-//! refunds, discounts and charges beside the use are never part of what the use cost.
-//! Does not: read files (see `ledger::import`) or split an hour over pods (see [`super::statement`]).
+//! Decides: which source holds (the bill before the spot data feed before our own figure), and in one word why an hour costs something other
+//! than computed; that the part of an hour that no line covers rests on no bill; that each month of an hour across midnight of the 1st costs what that
+//! month's bill says; that credits, refunds, discounts and charges beside the use are never part of what the use cost.
+//! Does not: lay lines over hours (see [`laid`]), read files (see `ledger::import`) or split an hour over pods (see [`super::statement`]).
 //!
 //! Sources: EC2 user guide, "Track your Spot Instance costs using the Spot Instance data feed" (one line per instance-hour, dated by the
 //! start of that hour); AWS Data Exports user guide, "Cost and Usage Report (CUR) 2.0" (lines by clock hour; `bill_invoice_id` is empty
 //! while the bill is not final). That instance-hours are counted from the launch is inferred from the feed's sample, not seen on a bill.
 
-use std::collections::BTreeSet;
+mod carried;
+mod laid;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use self::carried::{CarriedAway, taken_off};
+use self::laid::{Laid, Piece, lay_all, parts_of, pieces};
 use super::allocation::Line;
 use super::billing::{INSTANCE_HOUR, PaidInterval, PriceSegment};
 use crate::core::units::money::{BilledUsd, MicroUsd};
 use crate::core::units::time::{Millis, Timestamp};
 
-/// The feed dates an hour by its start; the machine's clock and EC2's may differ by this.
-const CLOCK_TOLERANCE: Millis = Millis::from_mins(5);
 const DAY_MS: i64 = 86_400_000;
 /// AWS bills whole seconds, the ledger counts milliseconds.
 const SECOND: Millis = Millis::from_secs(1);
@@ -50,6 +53,11 @@ impl LineKind {
             LineKind::Commitment => "commitment",
             LineKind::Beside(line) => line.as_str(),
         }
+    }
+
+    /// It is about the use of the machine.
+    pub fn is_use(self) -> bool {
+        matches!(self, LineKind::Usage | LineKind::Commitment)
     }
 
     /// The kind of this name; `None` for what is kept and not posted. Data carried to another region is transfer: what was posted for it as egress when it was
@@ -136,8 +144,21 @@ impl Cause {
     }
 }
 
-/// What an instance-hour costs by AWS's word.
+/// Of an instance-hour what lies in one month: the whole, or one side of midnight of the 1st.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MonthPart {
+    /// The first UTC day of it, counted from 1970-01-01.
+    pub from_day: i64,
+    /// What it costs, open parts included.
+    pub cost: MicroUsd,
+    /// Of it, what no line covers yet.
+    pub open: MicroUsd,
+    /// AWS's bill is final and has nothing of it: no price is compared with what was not bought.
+    pub unbilled: bool,
+}
+
+/// What an instance-hour costs by AWS's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BilledHour {
     /// Which instance-hour.
     pub hour: u32,
@@ -149,6 +170,8 @@ pub struct BilledHour {
     pub open: MicroUsd,
     /// Against what was computed.
     pub cause: Cause,
+    /// Month by month: they add up to the hour.
+    pub parts: Vec<MonthPart>,
 }
 
 impl BilledHour {
@@ -167,163 +190,97 @@ pub struct BesideHour {
     pub line: Line,
     /// How much. Hours add up to the lines' exact sum rounded once.
     pub cost: MicroUsd,
-}
-
-/// What the lines add up to for one instance-hour.
-#[derive(Default, Clone)]
-struct Laid {
-    usage: i128,
-    used: Option<i64>,
-    spans: Vec<(i64, i64)>,
-    commitment: bool,
-    any: bool,
+    /// The UTC days of the hour that it is of, the first and the one after the last.
+    pub days: (i64, i64),
+    /// The day of the lines, where they lie in another month than the billed time: what a volume costs after its machine is of the month that it is billed in,
+    /// and moves no month that is closed.
+    pub dated: Option<i64>,
 }
 
 /// The hours of `interval` that `lines` cover, in order. Lines outside the billed time count for the nearest hour: no cent is lost.
 ///
 /// Part of an hour that a bill does not cover keeps its computed cost, and rests on that alone, until the month it lies in is invoiced; it costs nothing
-/// from then on.
+/// from then on. A line longer than an hour confirms its use and no more: see [`laid`].
 pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<BilledHour> {
-    let segments = interval.segments();
-    let mut laid = [vec![Laid::default(); segments.len()], vec![Laid::default(); segments.len()]];
-    for line in lines.iter().filter(|line| matches!(line.kind, LineKind::Usage | LineKind::Commitment)) {
-        match line.source {
-            Source::Feed => lay_feed(&segments, line, &mut laid[0]),
-            Source::Bill => lay_bill(&segments, line, &mut laid[1]),
-        }
-    }
-    let invoiced: BTreeSet<_> = lines.iter().filter(|l| l.source == Source::Bill && l.invoiced).map(|l| month(l.from)).collect();
-    let (mut total, mut all_open, mut hours) = (BilledUsd(0), BilledUsd(0), Vec::new());
-    let [feed, bill] = laid;
-    for ((segment, feed), bill) in segments.iter().zip(&feed).zip(&bill) {
-        let closed = invoiced.contains(&month(segment.from));
-        let (source, laid, open_ms) = if bill.any || closed {
-            (Source::Bill, bill, open_ms(segment, bill, &invoiced))
-        } else if feed.any {
-            (Source::Feed, feed, 0)
+    let (segments, whole) = (interval.segments(), pieces(interval));
+    let [feed, bill] = lay_all(&whole, lines);
+    // A refund or a tax alone says nothing of the use: it closes no month.
+    let closes = |line: &&BilledLine| line.source == Source::Bill && line.invoiced && line.kind.is_use();
+    let invoiced: BTreeSet<_> = lines.iter().filter(closes).map(|line| month(line.from)).collect();
+    let all: Vec<_> = whole.iter().zip(&feed).zip(&bill).map(|((piece, feed), bill)| (piece, feed, bill)).collect();
+    let (mut totals, mut hours) = (Totals::default(), Vec::new());
+    for (segment, of_hour) in segments.iter().zip(all.chunk_by(|a, b| a.0.hour == b.0.hour)) {
+        let closed = |piece: &Piece| invoiced.contains(&month(Timestamp(piece.from)));
+        let source = if of_hour.iter().any(|(piece, _, bill)| bill.any || closed(piece)) {
+            Source::Bill
+        } else if of_hour.iter().any(|(_, feed, _)| feed.any) {
+            Source::Feed
         } else {
             continue;
         };
-        let rate = if interval.waived() { 0 } else { segment.price.0 };
-        let open = BilledUsd(i128::from(rate) * i128::from(open_ms) * 10_000 / i128::from(INSTANCE_HOUR.0));
-        let before = (total.to_micro_usd(), all_open.to_micro_usd());
-        (total, all_open) = (total + open + BilledUsd(laid.usage), all_open + open);
-        let cost = total.to_micro_usd() - before.0;
-        let cause = cause(interval, segment, laid, cost, open_ms);
-        // Without a line nothing is confirmed, not even the micro-dollar that rounding moves.
-        let open = if laid.any { all_open.to_micro_usd() - before.1 } else { cost };
-        hours.push(BilledHour { hour: segment.hour, source, cost, open, cause });
+        let (mut laid, mut open_ms, mut parts) = (Laid::default(), 0, Vec::new());
+        for (piece, feed, bill) in of_hour {
+            let said = if source == Source::Bill { bill } else { feed };
+            let open = if source == Source::Bill && !closed(piece) { said.uncovered(piece) } else { 0 };
+            let rate = if interval.waived() { 0 } else { piece.price };
+            let (cost, open_cost) = totals.add(said, BilledUsd(i128::from(rate) * i128::from(open) * 10_000 / i128::from(INSTANCE_HOUR.0)));
+            let unbilled = source == Source::Bill && !interval.waived() && open == 0 && said.is_nothing();
+            parts.push(MonthPart { from_day: piece.from.div_euclid(DAY_MS), cost, open: open_cost, unbilled });
+            laid.add(said);
+            open_ms += open;
+        }
+        let cost = parts.iter().map(|part| part.cost).sum();
+        let cause = cause(interval, segment, &laid, cost, open_ms);
+        let open = parts.iter().map(|part| part.open).sum();
+        hours.push(BilledHour { hour: segment.hour, source, cost, open, cause, parts });
     }
     hours
+}
+
+/// Running totals, so that parts add up to the exact sum rounded once.
+#[derive(Default)]
+struct Totals {
+    cost: BilledUsd,
+    open: BilledUsd,
+}
+
+impl Totals {
+    /// Of lines and what is open beside them, their shares of the rounded totals: the cost, and of it what is open.
+    fn add(&mut self, said: &Laid, open: BilledUsd) -> (MicroUsd, MicroUsd) {
+        let before = (self.cost.to_micro_usd(), self.open.to_micro_usd());
+        (self.cost, self.open) = (self.cost + open + BilledUsd(said.usage), self.open + open);
+        let cost = self.cost.to_micro_usd() - before.0;
+        // Without a line nothing is confirmed, not even the micro-dollar that rounding moves.
+        (cost, if said.any { self.open.to_micro_usd() - before.1 } else { cost })
+    }
 }
 
 /// What the bill's lines charge or give back beside the use, hour by hour. Laid as use is: by what was computed for the hours that a line speaks
-/// of; a line whose span is a point belongs to the hour it lies in, and one beside the billed time to the nearest hour.
+/// of; a line whose span is a point belongs to the hour it lies in, and one beside the billed time to the nearest hour, with its own date where it lies in
+/// another month.
 pub fn beside_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<BesideHour> {
-    let segments = interval.segments();
+    let whole = pieces(interval);
     let mut hours = Vec::new();
     for beside in BESIDE {
-        let mut laid = vec![Laid::default(); segments.len()];
+        // By piece and the day that it is dated by.
+        let mut amounts: BTreeMap<(usize, Option<i64>), i128> = BTreeMap::new();
         for line in lines.iter().filter(|line| line.kind == LineKind::Beside(beside)) {
-            lay_bill(&segments, line, &mut laid);
+            for part in parts_of(&whole, line) {
+                let is_elsewhere = whole.get(part.piece).is_some_and(|piece| piece.is_in_another_month(line));
+                *amounts.entry((part.piece, is_elsewhere.then(|| line.from.0.div_euclid(DAY_MS)))).or_default() += part.cost;
+            }
         }
         let mut total = BilledUsd(0);
-        for (segment, laid) in segments.iter().zip(&laid) {
+        for ((n, dated), amount) in amounts {
             let before = total.to_micro_usd();
-            total = total + BilledUsd(laid.usage);
+            total = total + BilledUsd(amount);
             let cost = total.to_micro_usd() - before;
-            if cost != MicroUsd(0) {
-                hours.push(BesideHour { hour: segment.hour, line: beside, cost });
-            }
+            let Some(piece) = whole.get(n).filter(|_| cost != MicroUsd(0)) else { continue };
+            let days = (piece.from.div_euclid(DAY_MS), (piece.to - 1).div_euclid(DAY_MS) + 1);
+            hours.push(BesideHour { hour: piece.hour, line: beside, cost, days, dated });
         }
     }
     hours
-}
-
-/// A line of the feed is about the instance-hour that begins when it says.
-fn lay_feed(segments: &[PriceSegment], line: &BilledLine, laid: &mut [Laid]) {
-    let Some(first) = segments.first() else { return };
-    let hour = ((line.from + CLOCK_TOLERANCE).since(first.from).0 / INSTANCE_HOUR.0).max(0);
-    let at = usize::try_from(hour).unwrap_or(usize::MAX).min(laid.len().saturating_sub(1));
-    if let (Some(laid), Some(segment)) = (laid.get_mut(at), segments.get(at)) {
-        laid.take(line, line.cost.0, line.used.map(|used| used.0), (segment.from.0, segment.from.0 + segment.billed.0));
-    }
-}
-
-/// A line of the bill is about a clock hour (or a day): split over the instance-hours it overlaps by what was computed for the overlap,
-/// since a clock hour holds two instance-hours with a price each; by time where nothing was computed.
-fn lay_bill(segments: &[PriceSegment], line: &BilledLine, laid: &mut [Laid]) {
-    let span = |s: &PriceSegment| (s.from.0, s.from.0 + s.billed.0);
-    let overlaps: Vec<i64> = segments.iter().map(|s| (span(s).1.min(line.to.0) - span(s).0.max(line.from.0)).max(0)).collect();
-    let time: i128 = overlaps.iter().map(|ms| i128::from(*ms)).sum();
-    if time == 0 {
-        let before = segments.first().is_some_and(|s| line.from < s.from);
-        let within = segments.iter().position(|s| (span(s).0..span(s).1).contains(&line.from.0));
-        let at = within.unwrap_or(if before { 0 } else { laid.len().saturating_sub(1) });
-        if let (Some(laid), Some(segment)) = (laid.get_mut(at), segments.get(at)) {
-            laid.take(line, line.cost.0, line.used.map(|used| used.0), span(segment));
-        }
-        return;
-    }
-    let computed: Vec<i128> = segments.iter().zip(&overlaps).map(|(s, ms)| i128::from(s.price.0) * i128::from(*ms)).collect();
-    let by_time: Vec<i128> = overlaps.iter().map(|ms| i128::from(*ms)).collect();
-    let by_cost = if computed.iter().sum::<i128>() > 0 { &computed } else { &by_time };
-    let costs = running_shares(line.cost.0, by_cost);
-    let used = line.used.map(|used| running_shares(i128::from(used.0), &by_time));
-    for (n, (laid, segment)) in laid.iter_mut().zip(segments).enumerate().filter(|(n, _)| overlaps.get(*n).is_some_and(|ms| *ms > 0)) {
-        let used = used.as_ref().and_then(|used| used.get(n)).map(|ms| i64::try_from(*ms).unwrap_or(i64::MAX));
-        let part = (span(segment).0.max(line.from.0), span(segment).1.min(line.to.0));
-        laid.take(line, costs.get(n).copied().unwrap_or_default(), used, part);
-    }
-}
-
-/// `amount` by weight: differences of the running total's share, so that the parts add up to it.
-fn running_shares(amount: i128, weights: &[i128]) -> Vec<i128> {
-    let whole: i128 = weights.iter().sum::<i128>().max(1);
-    let upto = |weight: i128| {
-        // Half up, so that an amount that is a rounded product goes back to its factors.
-        let (q, r) = (amount / whole, amount % whole);
-        q * weight + (r * weight * 2 + whole * amount.signum()) / (whole * 2)
-    };
-    let mut seen = 0;
-    let share = |weight: &i128| {
-        let before = seen;
-        seen += weight;
-        upto(seen) - upto(before)
-    };
-    weights.iter().map(share).collect()
-}
-
-impl Laid {
-    fn take(&mut self, line: &BilledLine, amount: i128, used: Option<i64>, span: (i64, i64)) {
-        self.any = true;
-        self.usage += amount;
-        self.commitment |= line.kind == LineKind::Commitment;
-        self.spans.push(span);
-        self.used = used.map(|ms| ms + self.used.unwrap_or(0)).or(self.used);
-    }
-}
-
-/// Milliseconds of a segment that no usage line covers and that lie in a month without an invoice: the bill of the month after may still speak of the
-/// end of an hour across midnight of the 1st.
-fn open_ms(segment: &PriceSegment, laid: &Laid, invoiced: &BTreeSet<String>) -> i64 {
-    let (from, to) = (segment.from.0, segment.from.0 + segment.billed.0);
-    let midnight = (to - 1).div_euclid(DAY_MS) * DAY_MS;
-    let parts = if midnight > from { vec![(from, midnight), (midnight, to)] } else { vec![(from, to)] };
-    let open = parts.into_iter().filter(|(from, _)| !invoiced.contains(&month(Timestamp(*from))));
-    open.map(|part| uncovered(part, laid)).sum()
-}
-
-/// Milliseconds of a span that no usage line covers.
-fn uncovered((start, end): (i64, i64), laid: &Laid) -> i64 {
-    let mut spans: Vec<(i64, i64)> = laid.spans.iter().map(|(from, to)| ((*from).max(start), (*to).min(end))).collect();
-    spans.sort_unstable();
-    let (mut covered, mut reached) = (0, i64::MIN);
-    for (from, to) in spans {
-        covered += (to - from.max(reached)).max(0);
-        reached = reached.max(to);
-    }
-    (end - start - covered).max(0)
 }
 
 fn cause(interval: &PaidInterval, segment: &PriceSegment, laid: &Laid, cost: MicroUsd, open_ms: i64) -> Cause {
@@ -331,7 +288,7 @@ fn cause(interval: &PaidInterval, segment: &PriceSegment, laid: &Laid, cost: Mic
     if (cost - segment.cost).0.abs() <= 1 {
         return Cause::Confirmed;
     }
-    if laid.spans.is_empty() {
+    if !laid.any {
         return Cause::HourNotBilled;
     }
     if laid.commitment {

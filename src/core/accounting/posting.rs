@@ -185,10 +185,13 @@ fn computed(entry: &Entry) -> Amounts {
     Amounts { gpu_ms: share.gpu_ms, cost: share.cost, b0: share.b0, b1: share.b1, b2: share.b2, ..Amounts::default() }
 }
 
-/// What the second layer must add up to: the difference AWS's word makes, and how much of the cost rests on it; what is open of an hour does not.
+/// What the second layer must add up to: the difference AWS's word makes, and how much of the cost rests on it; what is open of an hour does not. What AWS's final bill
+/// has nothing of has no baselines left: nothing is saved by what was not bought.
 fn billed(entry: &Entry) -> Option<Amounts> {
-    let billed = entry.billed?;
-    let amounts = Amounts { cost: billed.cost - entry.computed.cost, ..Amounts::nothing(computed(entry).known()) };
+    let (billed, computed) = (entry.billed?, computed(entry));
+    let nothing = Amounts::nothing(computed.known());
+    let baselines = if billed.unbilled { Amounts { gpu_ms: 0, cost: MicroUsd(0), ..nothing.less(&computed) } } else { nothing };
+    let amounts = Amounts { cost: billed.cost - computed.cost, ..baselines };
     Some(match billed.source {
         Source::Feed => Amounts { feed: billed.confirmed(), ..amounts },
         Source::Bill => Amounts { bill: billed.confirmed(), ..amounts },

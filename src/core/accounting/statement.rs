@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::allocation::{Line, Occupied, Share, allocate, largest_remainder};
-use super::bill::{BilledHour, BilledLine, Cause, Source, beside_hours, billed_hours};
+use super::bill::{BesideHour, BilledHour, BilledLine, Cause, Source, beside_hours, billed_hours};
 use super::billing::{INSTANCE_HOUR, PaidInterval};
 use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
+
+const DAY_MS: i64 = 86_400_000;
 
 /// Facts of an hour are waited for this long after its end; what comes later is posted as a correction.
 pub const SETTLING: Millis = Millis::from_mins(10);
@@ -87,6 +89,8 @@ pub struct BilledShare {
     pub open: MicroUsd,
     /// Against what was computed.
     pub cause: Cause,
+    /// AWS's bill is final and has nothing of this time: it has no baselines either.
+    pub unbilled: bool,
 }
 
 impl BilledShare {
@@ -147,36 +151,33 @@ pub fn statement(facts: &MachineFacts, now: Timestamp) -> Statement {
         .filter(|truth| truth.hour < hours)
         .map(|truth| (truth.hour, truth))
         .collect();
-    let mut beside: BTreeMap<u32, Vec<(Line, MicroUsd)>> = BTreeMap::new();
+    let mut beside: BTreeMap<u32, Vec<BesideHour>> = BTreeMap::new();
     for amount in beside_hours(&facts.interval, &facts.billed) {
-        beside.entry(amount.hour).or_default().push((amount.line, amount.cost));
+        beside.entry(amount.hour).or_default().push(amount);
     }
     let complete = facts.interval.ended_by.is_some();
     let mut statement = Statement { hours, complete, said_by: facts.said_by.clone(), ..Statement::default() };
     for (hour, shares) in by_hour {
         let truth = truths.get(&hour);
         let machine: MicroUsd = shares.iter().filter(|s| s.line != Line::Egress).map(|s| s.cost).sum();
-        statement.billed_hours.extend(truth.map(|truth| (*truth, machine)));
+        statement.billed_hours.extend(truth.map(|truth| (truth.clone(), machine)));
         let mut billed = truth.map(|truth| split(truth, &shares)).unwrap_or_default().into_iter();
-        let owner_of = |share: &Share| {
-            let usual = match &share.pod {
-                Some(pod) => owner_of.get(pod).copied().flatten(),
-                None => facts.bought_for,
-            };
-            correction(facts, usual, share.day).map_or(usual, |corrected| Some(corrected.owner))
+        let usual = |share: &Share| share.pod.as_ref().map_or(facts.bought_for, |pod| owner_of.get(pod).copied().flatten());
+        let owner_of = |share: &Share, day: i64| {
+            let usual = usual(share);
+            correction(facts, usual, day).map_or(usual, |corrected| Some(corrected.owner))
         };
-        let by = |share: &Share| {
-            let usual =
-                share.pod.as_ref().map_or(facts.bought_for, |pod| facts.pods.iter().find(|(of, _)| of.pod == *pod).and_then(|of| of.1));
-            correction(facts, usual, share.day).map(|corrected| corrected.by)
+        let corrected = |share: &Share, line: Line, day: i64| {
+            correction(facts, usual(share), day).map(|corrected| ((hour, day, line, share.pod.clone()), corrected.by))
         };
-        for (line, cost) in beside.get(&hour).into_iter().flatten() {
-            statement.entries.extend(beside_the_use(*line, *cost, &shares, owner_of));
-            statement.corrected.extend(shares.iter().filter_map(|share| Some(((hour, share.day, *line, share.pod.clone()), by(share)?))));
+        for amount in beside.get(&hour).into_iter().flatten() {
+            let of = users(amount, &shares);
+            statement.corrected.extend(of.iter().filter_map(|share| corrected(share, amount.line, amount.dated.unwrap_or(share.day))));
+            statement.entries.extend(beside_the_use(amount, &of, owner_of));
         }
-        statement.corrected.extend(shares.iter().filter_map(|share| Some(((hour, share.day, share.line, share.pod.clone()), by(share)?))));
+        statement.corrected.extend(shares.iter().filter_map(|share| corrected(share, share.line, share.day)));
         for share in shares {
-            let owner = owner_of(&share);
+            let owner = owner_of(&share, share.day);
             let key = ShareKey { hour, day: share.day, line: share.line, pod: share.pod.clone(), owner };
             let billed = if share.line == Line::Egress { None } else { billed.next() };
             statement.entries.push(Entry { key, computed: share, billed });
@@ -191,29 +192,50 @@ fn correction(facts: &MachineFacts, usual: Option<Uuid>, day: i64) -> Option<&Co
     facts.corrected.iter().find(|of| of.usual == usual && (of.from_day..of.to_day).contains(&day))
 }
 
-/// A billed hour over its shares, what is open of it likewise, as the computed cost was: by GPU time, largest remainder.
+/// A billed hour over its shares, what is open of it likewise, as the computed cost was: by GPU time, largest remainder. Of an hour that lies in two months each
+/// month's shares have what its bill says.
 fn split(truth: &BilledHour, shares: &[Share]) -> Vec<BilledShare> {
     let machine: Vec<&Share> = shares.iter().filter(|share| share.line != Line::Egress).collect();
-    let weights: Vec<i64> = machine.iter().map(|share| share.gpu_ms).collect();
-    let keys: Vec<_> = machine.iter().map(|share| (share.day, share.line, share.pod.as_ref())).collect();
-    let costs = largest_remainder(truth.cost, &weights, &keys);
-    let open = largest_remainder(truth.open, &weights, &keys);
-    let of_share = |(cost, open)| BilledShare { source: truth.source, cost, open, cause: truth.cause };
-    costs.into_iter().zip(open).map(of_share).collect()
+    let mut split: Vec<BilledShare> = Vec::new();
+    for (n, part) in truth.parts.iter().enumerate() {
+        let first = if n == 0 { i64::MIN } else { part.from_day };
+        let next = truth.parts.get(n + 1).map_or(i64::MAX, |next| next.from_day);
+        // In the order of days, as the shares are.
+        let of_part: Vec<&Share> = machine.iter().filter(|share| (first..next).contains(&share.day)).copied().collect();
+        let weights: Vec<i64> = of_part.iter().map(|share| share.gpu_ms).collect();
+        let keys: Vec<_> = of_part.iter().map(|share| (share.day, share.line, share.pod.as_ref())).collect();
+        let costs = largest_remainder(part.cost, &weights, &keys);
+        let open = largest_remainder(part.open, &weights, &keys);
+        let of_share = |(cost, open)| BilledShare { source: truth.source, cost, open, cause: truth.cause, unbilled: part.unbilled };
+        split.extend(costs.into_iter().zip(open).map(of_share));
+    }
+    split
 }
 
-/// An amount beside the use, over those who used the machine in that hour: split as the hour is, one entry for each day and pod.
-fn beside_the_use(line: Line, cost: MicroUsd, shares: &[Share], owner_of: impl Fn(&Share) -> Option<Uuid>) -> Vec<Entry> {
-    let machine: Vec<&Share> = shares.iter().filter(|share| share.line != Line::Egress).collect();
-    let weights: Vec<i64> = machine.iter().map(|share| share.gpu_ms).collect();
-    let keys: Vec<_> = machine.iter().map(|share| (share.day, share.line, share.pod.as_ref())).collect();
+/// Who used the machine in the part of the hour that an amount is of.
+fn users<'a>(amount: &BesideHour, shares: &'a [Share]) -> Vec<&'a Share> {
+    let of_days = |share: &&Share| share.line != Line::Egress && (amount.days.0..amount.days.1).contains(&share.day);
+    shares.iter().filter(of_days).collect()
+}
+
+/// An amount beside the use, over those who used the machine in that hour: split as the hour is, one entry for each day and pod. What is dated is at the start
+/// of its own day.
+fn beside_the_use(amount: &BesideHour, shares: &[&Share], owner_of: impl Fn(&Share, i64) -> Option<Uuid>) -> Vec<Entry> {
+    let weights: Vec<i64> = shares.iter().map(|share| share.gpu_ms).collect();
+    let keys: Vec<_> = shares.iter().map(|share| (share.day, share.line, share.pod.as_ref())).collect();
     let mut entries: BTreeMap<ShareKey, Entry> = BTreeMap::new();
-    for (share, cost) in machine.iter().zip(largest_remainder(cost, &weights, &keys)) {
-        let key = ShareKey { hour: share.hour, day: share.day, line, pod: share.pod.clone(), owner: owner_of(share) };
+    for (share, cost) in shares.iter().zip(largest_remainder(amount.cost, &weights, &keys)) {
+        let line = amount.line;
+        let (day, from, span) = match amount.dated {
+            Some(day) => (day, Timestamp(0) + Millis(day * DAY_MS), Millis::ZERO),
+            None => (share.day, share.from, share.span),
+        };
+        let key = ShareKey { hour: share.hour, day, line, pod: share.pod.clone(), owner: owner_of(share, day) };
         let zero = MicroUsd(0);
         let entry = entries.entry(key.clone()).or_insert_with(|| {
-            let nothing = Share { line, gpu_ms: 0, cost: zero, b0: Some(zero), b1: Some(zero), b2: Some(zero), ..(*share).clone() };
-            let billed = BilledShare { source: Source::Bill, cost: zero, open: zero, cause: Cause::Beside };
+            let none = Some(zero);
+            let nothing = Share { line, day, from, span, gpu_ms: 0, cost: zero, b0: none, b1: none, b2: none, ..(*share).clone() };
+            let billed = BilledShare { source: Source::Bill, cost: zero, open: zero, cause: Cause::Beside, unbilled: false };
             Entry { key, computed: nothing, billed: Some(billed) }
         });
         if let Some(billed) = &mut entry.billed {

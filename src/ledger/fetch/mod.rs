@@ -19,9 +19,10 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use self::layout::{Version, feed_day, versions};
-use super::import::{Format, ImportFault, Imported, Options, Part, dry_run, import, parts_of, taken_by};
+use super::import::{Format, ImportFault, Imported, Options, Part, dry_run, import, parts_of};
 use super::rows::Table;
 use super::store::{LedgerFault, insert};
+use super::who::taken_by;
 use crate::core::units::ids::derive_uuid;
 use crate::core::units::time::Timestamp;
 

@@ -37,6 +37,9 @@ pub(super) async fn look(connection: &mut PgConnection, cell: &Cell, asked: Aske
     if asked.holds.is_none_or(|holds| asked.invoiced && !holds.invoiced) {
         against_the_books(connection, cell, &month, asked.invoiced, checks).await?;
     }
+    if asked.invoiced {
+        missing_machines(connection, cell, &month, asked.holds.is_some_and(|holds| holds.invoiced), checks).await?;
+    }
     Ok(())
 }
 
@@ -163,6 +166,50 @@ async fn amount(connection: &mut PgConnection, month: &str, holds: &Held, checks
         })?;
     }
     Ok(())
+}
+
+/// A final bill on which machines of ours that ran in its month have no line at all: AWS says nothing of them, and never will on this bill. Asked where they cost more than
+/// a dollar and a thousandth of the month together: a machine that was launched in the last minute of a month may be on the next bill alone. Those that another payer's
+/// bill has are its own, and what the final version before lacked as well was asked then.
+async fn missing_machines(
+    connection: &mut PgConnection,
+    cell: &Cell,
+    month: &str,
+    was_final: bool,
+    checks: &mut Checks,
+) -> Result<(), ImportFault> {
+    let row = sqlx::query(
+        "WITH posted AS (
+             SELECT p.claim_uid, sum(p.cost_usd) AS usd FROM ledger.posting p
+             WHERE p.at >= $2::timestamptz AND p.at < $3::timestamptz AND ledger.is_use(p.line) AND p.line <> 'egress' GROUP BY 1
+         ), missing AS (
+             SELECT o.instance, p.usd FROM posted p JOIN (SELECT DISTINCT claim_uid, instance FROM ledger.interval_opened) o USING (claim_uid)
+             WHERE p.usd > 0
+               AND NOT EXISTS (SELECT FROM new_line n WHERE n.instance = o.instance AND n.kind IN ('usage', 'commitment')
+                               AND n.at < $3::timestamptz AND n.until > $2::timestamptz)
+               AND NOT EXISTS (SELECT FROM ledger.billed_line l JOIN ledger.statement s ON s.id = l.statement
+                               WHERE l.instance = o.instance AND l.source = 'bill' AND l.kind IN ('usage', 'commitment') AND s.source NOT IN ($1, 'unknown')
+                                 AND l.at >= $2::timestamptz AND l.at < $3::timestamptz
+                               GROUP BY l.kind, l.account, l.usage_type, l.operation, l.at, l.until HAVING sum(l.lines) > 0)
+               AND (NOT $4 OR EXISTS (SELECT FROM held_line h WHERE h.instance = o.instance AND h.kind IN ('usage', 'commitment')))
+         )
+         SELECT count(*) AS machines, round(coalesce(sum(usd), 0), 2)::text AS usd, min(instance) AS first,
+                coalesce(sum(usd), 0) > greatest(1, 0.001 * (SELECT sum(usd) FROM posted)) AS much
+         FROM missing",
+    );
+    let row = row.bind(&cell.source).bind(cell.from.to_rfc3339()).bind(cell.until.to_rfc3339()).bind(was_final);
+    let row = row.fetch_one(connection).await.map_err(LedgerFault::during("look for machines that are not on the bill"))?;
+    if !row.get::<Option<bool>, _>("much").unwrap_or_default() {
+        return Ok(());
+    }
+    let (machines, usd, first): (i64, String, String) = (row.get("machines"), row.get("usd"), row.get("first"));
+    checks.refuse(Check::MissingMachines, || {
+        let others = if machines > 1 { format!(" and {} more", machines - 1) } else { String::new() };
+        format!(
+            "the bill of {month} is final and has no line for the use of {first}{others}: {machines} of our machines, which cost ${usd} in that month by the books. Is it \
+             complete, or is another payer's bill still to come? If it is accepted, their hours stay as computed and rest on no bill"
+        )
+    })
 }
 
 /// What the bill says that the use of our machines cost, discounts included, against what is posted for the same machines: of the whole month where the bill is

@@ -26,6 +26,8 @@ pub enum Check {
     BeyondReason,
     /// It leaves out workloads or items that the version before had.
     MissingBefore,
+    /// It is final, and machines that cost something in its month are on no line of it.
+    MissingMachines,
 }
 
 impl Check {
@@ -40,6 +42,7 @@ impl Check {
             Check::HoursTwice => "hours-twice",
             Check::BeyondReason => "beyond-reason",
             Check::MissingBefore => "missing-before",
+            Check::MissingMachines => "missing-machines",
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) const REQUIRED: [&str; 6] = [
 ];
 
 /// What is read where it is there.
-const ALSO_READ: [&str; 24] = [
+const ALSO_READ: [&str; 26] = [
     "identity_line_item_id",
     "identity_time_interval",
     "bill_invoice_id",
@@ -43,7 +43,9 @@ const ALSO_READ: [&str; 24] = [
     "reservation_effective_cost",
     "reservation_net_effective_cost",
     "reservation_unused_recurring_fee",
+    "reservation_net_unused_recurring_fee",
     "reservation_unused_amortized_upfront_fee_for_billing_period",
+    "reservation_net_unused_amortized_upfront_fee_for_billing_period",
     "savings_plan_savings_plan_effective_cost",
     "savings_plan_net_savings_plan_effective_cost",
     "savings_plan_total_commitment_to_date",
@@ -319,8 +321,14 @@ fn amounts(line: &Line, line_type: &str) -> Result<(BilledUsd, Option<BilledUsd>
         "DiscountedUsage" => Ok((line.usd("reservation_effective_cost")?, net("reservation_net_effective_cost")?)),
         // Of a commitment's fee only what nobody used is a cost: the used part is the effective cost of what used it.
         "RIFee" => {
-            let unused = or_none("reservation_unused_recurring_fee")?;
-            Ok((unused + or_none("reservation_unused_amortized_upfront_fee_for_billing_period")?, None))
+            let (recurring, upfront) = ("unused_recurring_fee", "unused_amortized_upfront_fee_for_billing_period");
+            let of = |column: &str| or_none(&format!("reservation_{column}"));
+            let net_of = |column: &str| net(&format!("reservation_net_{column}"));
+            let (net_recurring, net_upfront) = (net_of(recurring)?, net_of(upfront)?);
+            let (recurring, upfront) = (of(recurring)?, of(upfront)?);
+            // Of two fees one may have a net amount and the other none.
+            let net = net_recurring.or(net_upfront).map(|_| net_recurring.unwrap_or(recurring) + net_upfront.unwrap_or(upfront));
+            Ok((net.unwrap_or(recurring + upfront), None))
         }
         "SavingsPlanRecurringFee" | "SavingsPlanUpfrontFee" => {
             let committed = or_none("savings_plan_total_commitment_to_date")?;

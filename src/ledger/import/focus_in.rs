@@ -16,7 +16,7 @@ use super::checks::{Check, Checks};
 use super::costs::{Content, Paid, owner_of, store};
 use super::delivery::{Delivery, each_file_once, newest_of, versions as versions_of};
 use super::entries::{Said, period_in_words, reasonable};
-use super::gateways::{SHARE_TAG, gateway_of};
+use super::gateways::{self, GatewayRow, SHARE_TAG, gateway_of};
 use super::reading::{ReadFile, each_line};
 use super::statement::Outcome;
 use super::table::{Line, column_name, run_together};
@@ -168,6 +168,13 @@ struct OfMachine {
     days: Vec<(Timestamp, MicroUsd)>,
 }
 
+/// The share of a gateway's row that is our machines'.
+struct OfGateway {
+    row: GatewayRow,
+    paid: Paid,
+    days: Vec<(Timestamp, MicroUsd)>,
+}
+
 /// By file and its part, the hashed rows.
 type RowsOfFiles = BTreeMap<(usize, usize), BTreeSet<u64>>;
 
@@ -176,8 +183,8 @@ type RowsOfFiles = BTreeMap<(usize, usize), BTreeSet<u64>>;
 struct Read {
     content: Content,
     of_machines: Vec<OfMachine>,
-    /// How many rows are about gateways that our machines use.
-    of_our_gateways: BTreeMap<(String, Timestamp), usize>,
+    /// Our share of gateways that our machines use, until it is known whether one ran beside them.
+    of_our_gateways: BTreeMap<(String, Timestamp), Vec<OfGateway>>,
     /// Sources that are called by their billing account, and that account.
     accounts: BTreeMap<String, String>,
     /// By source and month, and by file and its part, the rows: what is the same in each version of a row, hashed.
@@ -227,7 +234,8 @@ pub(super) async fn take(
         content.workloads.extend(read.content.workloads);
         content.files.extend(read.content.files);
     }
-    let left_out = of_our_gateways.values().sum::<usize>() + without_ours(connection, of_machines, &mut content).await?;
+    let left_out = without_our_gateways(connection, of_our_gateways, &mut content).await?;
+    let left_out = left_out + without_ours(connection, of_machines, &mut content).await?;
     earlier_names(connection, &mut content, &accounts).await?;
     Ok((store(connection, content, &mut options.checks).await?, left_out))
 }
@@ -273,6 +281,26 @@ async fn without_ours(connection: &mut PgConnection, of_machines: Vec<OfMachine>
         content.add(&row.cell.0, row.cell.1, &row.paid, &row.days);
     }
     Ok(ours.len())
+}
+
+/// Adds our share of gateways in times in which no machine of ours ran: no line of the bill has it. Gives how many rows the bill has our share of.
+async fn without_our_gateways(
+    connection: &mut PgConnection,
+    of_gateways: BTreeMap<(String, Timestamp), Vec<OfGateway>>,
+    content: &mut Content,
+) -> Result<usize, LedgerFault> {
+    let ran = gateways::ran(connection, of_gateways.values().flatten().map(|of| &of.row)).await?;
+    let mut left_out = 0;
+    for (cell, rows) in of_gateways {
+        for of in rows {
+            if ran.beside(&of.row) {
+                left_out += 1;
+            } else {
+                content.add(&cell.0, cell.1, &of.paid, &of.days);
+            }
+        }
+    }
+    Ok(left_out)
 }
 
 /// The sources under which an earlier release kept months of these accounts: each provider of an account was one. What holds of them is replaced as well.
@@ -376,7 +404,7 @@ fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options,
     };
     // The bill has our part of a gateway; only what is left for others is another cost.
     let gateway = gateway_of(line.get("resource_id").unwrap_or_default(), || tags.get(SHARE_TAG).map(str::to_owned), &mut options.checks)?;
-    let of_others = gateway.map_or(amount, |gateway| gateway.of_others(amount));
+    let of_others = gateway.as_ref().map_or(amount, |gateway| gateway.of_others(amount));
     let is_shared = of_others != amount;
     let label = |name: &str| mapping.label(name, &tags);
     let attribution = Attribution {
@@ -398,7 +426,11 @@ fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options,
     let days = over_days(from, to, of_others.to_micro_usd());
     let cell = (source, month);
     read.rows.entry(cell.clone()).or_default().entry((file, line.part)).or_default().insert(identity(line, &cell, paid.model.as_deref()));
-    *read.of_our_gateways.entry(cell.clone()).or_default() += usize::from(is_shared);
+    if let Some(gateway) = gateway.filter(|_| is_shared) {
+        let row = GatewayRow { gateway, account: line.get("sub_account_id").unwrap_or_default().to_owned(), from, to };
+        let days = over_days(from, to, amount.to_micro_usd() - of_others.to_micro_usd());
+        read.of_our_gateways.entry(cell.clone()).or_default().push(OfGateway { row, paid: paid.clone(), days });
+    }
     let instance = line.get("resource_id").and_then(|id| id.rsplit('/').next()).filter(|id| id.starts_with("i-"));
     // As volumes of our machines are tagged.
     let claim_uid = tags.get("lowtide-claim-uid");

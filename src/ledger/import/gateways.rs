@@ -2,15 +2,18 @@
 //!
 //! Decides: that a gateway is ours by a tag of its own, which says the share of it that is our machines' in percent: no bill says what went through a gateway
 //! for whom; that each of its lines is split over the machines of ours that the same bill has in the same account, region and span, by their billed time; and that what no
-//! machine of ours ran beside stays with the account.
+//! machine of ours ran beside stays with the account, on the bill and in FOCUS files alike.
 //! Does not: guess. Without the tag a gateway is the account's, and of other resources the tag says nothing.
 //! Source: Amazon VPC user guide, "Pricing for NAT gateways" (by the hour and by the GB processed, on the gateway itself).
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use std::collections::BTreeSet;
+
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::ImportFault;
 use super::checks::{Check, Checks};
 use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Timestamp;
 use crate::ledger::store::LedgerFault;
 
 /// The tag by which a gateway is ours, in percent.
@@ -58,6 +61,56 @@ pub(super) fn gateway_of(
             Ok(None)
         }
     }
+}
+
+/// A row of a FOCUS file about a gateway that our machines use.
+pub(super) struct GatewayRow {
+    /// The gateway.
+    pub gateway: Gateway,
+    /// Whose use; empty where the file does not say.
+    pub account: String,
+    /// Start of what it is about.
+    pub from: Timestamp,
+    /// End of it.
+    pub to: Timestamp,
+}
+
+/// When machines of ours ran, by region, and in which accounts as far as bills say.
+pub(super) struct Ran(Vec<(String, Vec<String>, i64, i64)>);
+
+impl Ran {
+    /// Whether one ran in the region and account of a row, in its span: then the bill has a line of it, and lays our share of the gateway on it.
+    pub(super) fn beside(&self, row: &GatewayRow) -> bool {
+        let is_there = |(region, accounts, from, to): &(String, Vec<String>, i64, i64)| {
+            *region == row.gateway.region
+                && *from < row.to.0.max(row.from.0 + 1)
+                && *to > row.from.0
+                && (accounts.is_empty() || row.account.is_empty() || accounts.contains(&row.account))
+        };
+        self.0.iter().any(is_there)
+    }
+}
+
+/// When machines ran in the regions of these rows.
+pub(super) async fn ran<'a>(connection: &mut PgConnection, rows: impl Iterator<Item = &'a GatewayRow>) -> Result<Ran, LedgerFault> {
+    let regions: BTreeSet<&str> = rows.map(|row| row.gateway.region.as_str()).collect();
+    let regions: Vec<&str> = regions.into_iter().collect();
+    if regions.is_empty() {
+        return Ok(Ran(Vec::new()));
+    }
+    let sql = "SELECT o.region, ledger.ms(o.at) AS from_ms, ledger.ms(c.at) AS to_ms,
+                      ARRAY(SELECT DISTINCT l.account FROM ledger.billed_line l
+                            WHERE l.instance = o.instance AND l.source = 'bill' AND l.kind IN ('usage', 'commitment') AND l.account <> '') AS accounts
+               FROM (SELECT DISTINCT ON (claim_uid) claim_uid, instance, region, at FROM ledger.interval_opened WHERE region = ANY($1)
+                     ORDER BY claim_uid, posted_at, at) o
+               LEFT JOIN LATERAL (SELECT x.at FROM ledger.interval_closed x WHERE x.claim_uid = o.claim_uid ORDER BY x.posted_at, x.at LIMIT 1) c ON true";
+    let doing = LedgerFault::during;
+    let rows = sqlx::query(sql).bind(&regions).fetch_all(connection).await.map_err(doing("ask when machines ran beside gateways"))?;
+    let read = |row: &sqlx::postgres::PgRow| -> Result<(String, Vec<String>, i64, i64), sqlx::Error> {
+        let end: Option<i64> = row.try_get("to_ms")?;
+        Ok((row.try_get("region")?, row.try_get("accounts")?, row.try_get("from_ms")?, end.unwrap_or(i64::MAX)))
+    };
+    rows.iter().map(|row| read(row).map_err(doing("ask when machines ran beside gateways"))).collect::<Result<_, _>>().map(Ran)
 }
 
 /// Parts of the lines of gateways: differences of the running share of each line, machine by machine, so that they add up.

@@ -32,7 +32,6 @@ pub use focus_in::Mapping;
 pub use rates::Rates;
 pub use reading::ReadFile;
 pub use retract::{Retraction, dry_run_of_retraction, retract};
-pub(super) use statement::taken_by;
 pub use statement::{Cell, Changes, Kind, Outcome};
 pub(super) use usage::micro_units;
 pub use usage::{UsageHour, store_usage};

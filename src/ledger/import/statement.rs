@@ -19,6 +19,7 @@ use crate::core::units::time::Timestamp;
 use crate::ledger::rows::Table;
 use crate::ledger::seal::hex;
 use crate::ledger::store::{LedgerFault, insert};
+use crate::ledger::who::taken_by;
 
 const STATEMENT: Table = Table {
     name: "statement",
@@ -234,12 +235,4 @@ pub(super) async fn record_retraction(
     });
     insert(connection, STATEMENT, &[row]).await?;
     Ok(id)
-}
-
-/// Who is asking, as the server and the system know them.
-pub(in crate::ledger) async fn taken_by(connection: &mut PgConnection) -> Result<String, LedgerFault> {
-    let role = sqlx::query_scalar!(r#"SELECT session_user::text AS "role!""#);
-    let role = role.fetch_one(connection).await.map_err(LedgerFault::during("ask who is connected"))?;
-    let person = std::env::var("USER").ok().filter(|name| !name.is_empty());
-    Ok(person.map_or_else(|| role.clone(), |person| format!("{person} as {role}")))
 }

@@ -1,16 +1,15 @@
 //! What AWS said of machines, as the pure rules take it.
 //!
-//! Decides: which lines hold, and that data carried to another region counts once: what was posted for it as egress when it was carried is taken off the bill's
-//! line.
+//! Decides: which lines hold, and that data carried to another region counts once: what was posted for it as egress when it was carried is taken off the lines
+//! that the bill has of it (see [`crate::core::accounting::bill::taken_off`]).
 //! Does not: lay lines over hours (see [`crate::core::accounting::bill`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::core::accounting::allocation::Line;
-use crate::core::accounting::bill::{BilledLine, CARRIED, LineKind, Source};
+use crate::core::accounting::bill::{BilledLine, CARRIED, CarriedAway, LineKind, Source, taken_off};
 use crate::core::units::money::BilledUsd;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::store::LedgerFault;
@@ -50,7 +49,7 @@ pub(super) async fn lines(
     .await
     .map_err(LedgerFault::during("read what AWS billed"))?;
     let mut said: BTreeMap<String, Said> = BTreeMap::new();
-    let mut months: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut carried: BTreeMap<String, Vec<BilledLine>> = BTreeMap::new();
     for row in rows {
         let source = if row.source == "bill" { Source::Bill } else { Source::Feed };
         let instance = row.instance.clone();
@@ -59,49 +58,46 @@ pub(super) async fn lines(
         of.by.insert(source, row.statement);
         let (Some(kind), Ok(cost), true) = (LineKind::of(&row.kind), row.cost.parse::<BilledUsd>(), row.there) else { continue };
         let (from, to) = (Timestamp(row.from_ms), Timestamp(row.to_ms));
+        let line = BilledLine { source, kind, from, to, cost, used: row.used_ms.map(Millis), invoiced: row.invoiced };
         if row.kind == CARRIED {
-            months.insert((instance, month_of(from)));
+            carried.entry(instance).or_default().push(line.clone());
         }
-        of.lines.push(BilledLine { source, kind, from, to, cost, used: row.used_ms.map(Millis), invoiced: row.invoiced });
+        of.lines.push(line);
     }
-    for (instance, at, posted) in carried_away(connection, machines).await? {
+    for (instance, posted) in carried_away(connection, machines).await? {
         // Only where the bill speaks of such data: until then the estimate is all that is known.
-        if let Some(of) = said.get_mut(&instance).filter(|_| months.contains(&(instance.clone(), month_of(at)))) {
-            let (source, kind, cost) = (Source::Bill, LineKind::Beside(Line::Transfer), BilledUsd(-posted.0));
-            of.lines.push(BilledLine { source, kind, from: at, to: at, cost, used: None, invoiced: false });
+        if let (Some(of), Some(lines)) = (said.get_mut(&instance), carried.get(&instance)) {
+            of.lines.extend(taken_off(lines, &posted));
         }
     }
     Ok(said)
 }
 
-/// Calendar month, as in 2026-07.
-fn month_of(at: Timestamp) -> String {
-    at.to_rfc3339().chars().take(7).collect()
-}
-
-/// What was posted as egress for pods that were moved away from these machines, where they run now: by the instance that they left, when and how much. The bill
-/// has it with the machine that sent the data.
+/// What was posted as egress for pods that were moved away from these machines, where they run now, by the instance that they left. The bill
+/// has it with the machine that sent the data; data that came from another region than that machine's, it did not send.
 async fn carried_away(
     connection: &mut PgConnection,
     machines: &BTreeMap<String, String>,
-) -> Result<Vec<(String, Timestamp, BilledUsd)>, LedgerFault> {
-    let sql = "SELECT DISTINCT m.from_claim, n.claim_uid, n.pod_uid, ledger.ms(n.at) AS at_ms, round(n.carried_gib * n.carried_usd_per_gib, 6)::text AS usd
+) -> Result<Vec<(String, CarriedAway)>, LedgerFault> {
+    let sql = "SELECT DISTINCT m.from_claim, n.claim_uid, n.pod_uid, ledger.ms(m.decided_at) AS decided_ms, ledger.ms(n.at) AS at_ms,
+                      round(n.carried_gib * n.carried_usd_per_gib, 6)::text AS usd
                FROM ledger.migration m
+               CROSS JOIN LATERAL (SELECT x.region FROM ledger.interval_opened x WHERE x.claim = m.from_claim ORDER BY x.posted_at, x.at LIMIT 1) o
                CROSS JOIN LATERAL (SELECT x.claim_uid FROM ledger.interval_opened x WHERE x.claim = m.to_claim ORDER BY x.posted_at, x.at LIMIT 1) j
                CROSS JOIN LATERAL (SELECT DISTINCT ON (x.pod_uid) * FROM ledger.occupancy_opened x WHERE x.claim_uid = j.claim_uid
                                    ORDER BY x.pod_uid, x.posted_at, x.at) n
-               WHERE m.from_claim = ANY($1) AND n.carried_by = m.decision AND n.carried_gib > 0 ORDER BY 1, 2, 3";
+               WHERE m.from_claim = ANY($1) AND n.carried_by = m.decision AND n.carried_gib > 0 AND n.carried_from = o.region ORDER BY 1, 2, 3, 4";
     let claims: Vec<String> = machines.keys().cloned().collect();
     let doing = LedgerFault::during;
     let rows = sqlx::query(sql).bind(claims).fetch_all(connection).await.map_err(doing("read what was carried away"))?;
-    let read = |row: &sqlx::postgres::PgRow| -> Result<(String, i64, String), sqlx::Error> {
-        Ok((row.try_get("from_claim")?, row.try_get("at_ms")?, row.try_get("usd")?))
+    let read = |row: &sqlx::postgres::PgRow| -> Result<(String, i64, i64, String), sqlx::Error> {
+        Ok((row.try_get("from_claim")?, row.try_get("decided_ms")?, row.try_get("at_ms")?, row.try_get("usd")?))
     };
     let mut found = Vec::new();
     for row in &rows {
-        let (claim, at, usd) = read(row).map_err(doing("read what was carried away"))?;
-        if let (Some(instance), Ok(usd)) = (machines.get(&claim), usd.parse()) {
-            found.push((instance.clone(), Timestamp(at), usd));
+        let (claim, decided, at, usd) = read(row).map_err(doing("read what was carried away"))?;
+        if let (Some(instance), Ok(cost)) = (machines.get(&claim), usd.parse::<BilledUsd>()) {
+            found.push((instance.clone(), CarriedAway { decided_at: Timestamp(decided), at: Timestamp(at), cost }));
         }
     }
     Ok(found)

@@ -589,7 +589,7 @@ COMMENT ON COLUMN ledger.statements.lines IS 'lines of its files; what is spread
 COMMENT ON COLUMN ledger.statements.total IS 'what its lines add up to: dollars, of usage units';
 COMMENT ON COLUMN ledger.statements.invoiced IS 'all its lines about machines belong to an invoice';
 COMMENT ON COLUMN ledger.statements.accepted IS 'refusals that a person overruled';
-COMMENT ON COLUMN ledger.statements.taken_by IS 'who did it: the user of the system, and the role of the database';
+COMMENT ON COLUMN ledger.statements.taken_by IS 'who did it: user and host of the command, as they say, and the login that Postgres authenticated';
 COMMENT ON COLUMN ledger.statements.taken_at IS 'when';
 COMMENT ON COLUMN ledger.statements.retracts IS 'the version that this one retracts';
 COMMENT ON COLUMN ledger.statements.reason IS 'why it was retracted, as given';
@@ -677,7 +677,7 @@ COMMENT ON COLUMN ledger.retags.from_day IS 'first UTC day';
 COMMENT ON COLUMN ledger.retags.last_day IS 'last UTC day';
 COMMENT ON COLUMN ledger.retags.labels IS 'labels with the value they should have had; null means none';
 COMMENT ON COLUMN ledger.retags.reason IS 'why, as given';
-COMMENT ON COLUMN ledger.retags.taken_by IS 'who: the user of the system, and the role of the database';
+COMMENT ON COLUMN ledger.retags.taken_by IS 'who: user and host of the command, as they say, and the login that Postgres authenticated';
 COMMENT ON COLUMN ledger.retags.taken_at IS 'when';
 COMMENT ON COLUMN ledger.retags.withdraws IS 'the correction that this one withdraws';
 COMMENT ON COLUMN ledger.retags.state IS 'holds, taken back, or takes back (another correction)';
@@ -728,5 +728,5 @@ COMMENT ON COLUMN ledger.fetches.url IS 'as s3://bucket/key: the manifest of a r
 COMMENT ON COLUMN ledger.fetches.etag IS 'its ETag: changes with every version of it';
 COMMENT ON COLUMN ledger.fetches.written_at IS 'when it was written there';
 COMMENT ON COLUMN ledger.fetches.statements IS 'ids of the versions that came of it, or that already said the same; none if it had no lines';
-COMMENT ON COLUMN ledger.fetches.taken_by IS 'who did it: the user of the system, and the role of the database';
+COMMENT ON COLUMN ledger.fetches.taken_by IS 'who did it: user and host of the command, as they say, and the login that Postgres authenticated';
 COMMENT ON COLUMN ledger.fetches.fetched_at IS 'when that was';

@@ -174,3 +174,102 @@ fn an_invoice_closes_its_own_part_of_an_hour_across_the_end_of_a_month() {
         [(0, 45_650, "seconds-differed"), (1, 45_650, "seconds-differed"), (2, 91_300, "confirmed")]
     );
 }
+
+/// Reports by the day have one line for it: three hours of use out of twenty-four that ran confirm three, and nobody knows which.
+#[test]
+fn a_line_longer_than_an_hour_confirms_its_use_and_no_more() {
+    let midnight = Timestamp::from_date(2026, 7, 21);
+    let machine = PaidInterval { from: midnight, to: midnight + Millis::from_hours(24), ..interval(0) };
+    let day = |used: Millis, cost: &str, invoiced| BilledLine {
+        to: midnight + Millis::from_hours(24),
+        source: Source::Bill,
+        invoiced,
+        ..feed(midnight, cost, used.0)
+    };
+    let sums = |lines: &[BilledLine]| {
+        let hours = billed_hours(&machine, lines);
+        let of = |amount: fn(&BilledHour) -> MicroUsd| hours.iter().map(amount).sum::<MicroUsd>().0;
+        let mut causes: Vec<_> = hours.iter().map(|hour| hour.cause.as_str()).collect();
+        causes.dedup();
+        (of(BilledHour::confirmed), of(|hour| hour.open), causes)
+    };
+    // Three hours at our price: $0.2739. The other 21 are computed, and on no bill.
+    assert_eq!(sums(&[day(Millis::from_hours(3), "0.2739", false)]), (273_900, 21 * 91_300, vec!["confirmed"]));
+    // At another price the difference is named, and the rest stays.
+    assert_eq!(sums(&[day(Millis::from_hours(3), "0.30", false)]), (300_000, 21 * 91_300, vec!["price-differed"]));
+    // Of a final bill nothing is left open: AWS charges three hours.
+    assert_eq!(sums(&[day(Millis::from_hours(3), "0.2739", true)]), (273_900, 0, vec!["seconds-differed"]));
+    // All of the day, to the second at either end: nothing is open.
+    for short in [Millis::ZERO, Millis(1_999), SECOND + SECOND] {
+        assert_eq!(sums(&[day(Millis::from_hours(24) - short, "2.1912", false)]), (2_191_200, 0, vec!["confirmed"]), "{short:?}");
+    }
+    let (confirmed, open, _) = sums(&[day(Millis::from_hours(24) - Millis(2_001), "2.1911492513", false)]);
+    assert_eq!((confirmed, open), (2_191_149, 51), "2.001 s of it");
+    // Part on demand and part under a plan: the lines of a day count together.
+    let plan = BilledLine { kind: LineKind::Commitment, ..day(Millis::from_hours(14), "0.7", false) };
+    let (confirmed, open, _) = sums(&[plan.clone(), day(Millis::from_hours(10), "0.913", false)]);
+    assert_eq!((confirmed, open), (1_613_000, 0));
+    assert_eq!(sums(&[plan]).1, 10 * 91_300);
+    // More use than the machine is known to have run: every cent is posted, and no more time is confirmed.
+    assert_eq!(sums(&[day(Millis::from_hours(30), "2.739", false)]), (2_739_000, 0, vec!["seconds-differed"]));
+    // A month's line that takes itself back confirms nothing.
+    let back = [day(Millis::from_hours(3), "0.2739", false), day(Millis::from_hours(-3), "-0.2739", false)];
+    assert_eq!((sums(&back).0, sums(&back).1), (0, 24 * 91_300));
+    // Beside the use an invoice closes nothing.
+    let credit = BilledLine { kind: LineKind::Beside(Line::Credit), used: None, ..day(Millis::ZERO, "-1", true) };
+    assert_eq!(sums(&[credit]), (0, 0, vec![]));
+    // An hour at the edge of the span: only what lies within it is spread over, and what lies beside it is open.
+    let late = PaidInterval { from: midnight - Millis::from_mins(30), to: midnight + Millis::from_mins(90), ..interval(0) };
+    let hours = billed_hours(&late, &[day(Millis::from_mins(90), "0.13695", false)]);
+    assert_eq!(hours.iter().map(|hour| (hour.confirmed().0, hour.open.0)).collect::<Vec<_>>(), [(45_650, 45_650), (91_300, 0)]);
+}
+
+/// Each side of midnight of the 1st costs what that month's bill says of it, and has no baseline where a final bill has nothing.
+#[test]
+fn each_month_of_an_hour_across_its_end_costs_what_its_own_bill_says() {
+    let first = Timestamp::from_date(2026, 8, 1);
+    let machine = PaidInterval { from: first - Millis::from_mins(30), to: first + Millis::from_mins(30), ..interval(60) };
+    let clock = |from: Timestamp, cost: &str, invoiced| BilledLine {
+        to: from + INSTANCE_HOUR,
+        source: Source::Bill,
+        invoiced,
+        ..feed(from, cost, 30 * 60_000)
+    };
+    let (july, august) = (clock(first - INSTANCE_HOUR, "0.01", true), clock(first, "0.08", true));
+    let parts = |lines: &[BilledLine]| -> Vec<_> {
+        let hours = billed_hours(&machine, lines);
+        hours.iter().flat_map(|hour| &hour.parts).map(|part| (part.cost.0, part.open.0, part.unbilled)).collect()
+    };
+    assert_eq!(parts(&[july.clone(), august.clone()]), [(10_000, 0, false), (80_000, 0, false)]);
+    assert_eq!(parts(std::slice::from_ref(&july)), [(10_000, 0, false), (45_650, 45_650, false)]);
+    assert_eq!(parts(std::slice::from_ref(&august)), [(45_650, 45_650, false), (80_000, 0, false)]);
+    // August is final and has only another hour of the machine.
+    let longer = PaidInterval { to: first + Millis::from_mins(90), ..machine };
+    let hours = billed_hours(&longer, &[july, clock(first + INSTANCE_HOUR, "0.04565", true)]);
+    let found: Vec<_> = hours[0].parts.iter().map(|part| (part.cost.0, part.unbilled)).collect();
+    assert_eq!(found, [(10_000, false), (0, true)]);
+    // One line of the feed is of both.
+    let fed = billed_hours(&longer, &[feed(longer.from, "0.2", 3_600_000)]);
+    assert_eq!(fed[0].parts.iter().map(|part| part.cost.0).collect::<Vec<_>>(), [100_000, 100_000]);
+}
+
+/// A volume that outlives its machine: what it costs in August is dated in August, and July is as it was.
+#[test]
+fn what_a_bill_charges_beside_the_use_in_another_month_has_its_own_date() {
+    let last = Timestamp::from_date(2026, 7, 31) + Millis::from_hours(20);
+    let machine = PaidInterval { from: last, to: last + Millis::from_mins(90), ..interval(0) };
+    let volume = |from: Timestamp, cost: &str| BilledLine {
+        kind: LineKind::Beside(Line::Volume),
+        used: None,
+        from,
+        to: from + Millis::from_hours(24),
+        ..bill(0, cost, 0)
+    };
+    let august = |day: i64| Timestamp::from_date(2026, 8, day);
+    let lines = [volume(last + Millis::from_hours(3), "0.3"), volume(august(2), "0.2"), volume(august(1), "0.1"), volume(august(2), "0.4")];
+    let found: Vec<_> = beside_hours(&machine, &lines).iter().map(|h| (h.hour, h.cost.0, h.dated)).collect();
+    let day = |at: Timestamp| Some(at.0 / DAY_MS);
+    assert_eq!(found, [(1, 300_000, None), (1, 100_000, day(august(1))), (1, 600_000, day(august(2)))]);
+    let before = beside_hours(&machine, &[volume(Timestamp::from_date(2026, 6, 30), "0.1")]);
+    assert_eq!((before[0].hour, before[0].dated), (0, day(Timestamp::from_date(2026, 6, 30))));
+}

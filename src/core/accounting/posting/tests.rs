@@ -254,3 +254,46 @@ fn a_correction_of_labels_moves_shares_and_nothing_else() {
     facts.corrected.clear();
     assert_eq!(post(&facts), [], "as if it had never been");
 }
+
+/// The final bill has the first hour and not the second: neither its cost nor what it is compared with is left.
+#[test]
+fn what_aws_did_not_bill_saves_nothing() {
+    let mut book = Book::default();
+    let mut machine = facts(hours(2), true);
+    book.post(&machine, DAY + hours(2));
+    machine.billed = vec![BilledLine { source: Source::Bill, invoiced: true, ..feed_line(DAY, "0.3") }];
+    book.post(&machine, DAY + hours(2));
+    let second = |of: fn(&Amounts) -> Option<MicroUsd>| -> i64 {
+        book.rows.iter().filter(|row| row.key.hour == 1).filter_map(|row| of(&row.amounts)).map(|amount| amount.0).sum()
+    };
+    assert_eq!((second(|a| Some(a.cost)), second(|a| a.b0), second(|a| a.b1)), (0, 0, 0));
+    assert_eq!(book.rows.iter().filter_map(|row| row.amounts.b1).map(|b1| b1.0).sum::<i64>(), 720_000, "54 minutes of the first");
+    // EC2 took the machine within its first hour: free by its own rule, and its work counts.
+    let mut free = facts(Millis::from_mins(30), true);
+    free.interval.ended_by = Some(EndedBy::Ec2Interruption);
+    free.billed = vec![BilledLine { invoiced: true, source: Source::Bill, used: Some(Millis::ZERO), ..feed_line(DAY, "0") }];
+    let mut book = Book::default();
+    book.post(&free, DAY + hours(2));
+    assert_eq!(book.rows.iter().filter_map(|row| row.amounts.b1).map(|b1| b1.0).sum::<i64>(), 320_000);
+}
+
+/// Of an hour across midnight of the 1st each day has what its own month's bill says, and a volume's days after the machine are in their month.
+#[test]
+fn each_month_of_an_hour_has_its_own_amount() {
+    let first = Timestamp::from_date(2026, 8, 1);
+    let mut machine = facts(hours(1), true);
+    machine.interval.from = first - Millis::from_mins(30);
+    machine.interval.to = first + Millis::from_mins(30);
+    (machine.pods[0].0.from, machine.pods[0].0.to) = (machine.interval.from, machine.interval.to);
+    let line = |from: Timestamp, cost| BilledLine { source: Source::Bill, used: Some(Millis::from_mins(30)), ..feed_line(from, cost) };
+    let volume = BilledLine { kind: LineKind::Beside(Line::Volume), used: None, ..line(Timestamp::from_date(2026, 9, 3), "0.5") };
+    machine.billed = vec![line(first - hours(1), "0.01"), line(first, "0.08"), volume];
+    let mut book = Book::default();
+    book.post(&machine, first + hours(2));
+    let day = |from: Timestamp| first.0.max(from.0).div_euclid(86_400_000);
+    let of = |d: i64| -> i64 { book.rows.iter().filter(|row| row.key.day == d).map(|row| row.amounts.cost.0).sum() };
+    let september = Timestamp::from_date(2026, 9, 3);
+    assert_eq!((of(day(first) - 1), of(day(first)), of(day(september))), (10_000, 80_000, 500_000));
+    let dated = book.rows.iter().find(|row| row.key.line == Line::Volume).unwrap();
+    assert_eq!((dated.from, dated.span, dated.cause, dated.key.owner), (september, Millis::ZERO, Cause::Beside, Some(Uuid::from_u128(1))));
+}

@@ -13,11 +13,11 @@ use crate::core::accounting::recommendation::Change;
 use crate::core::units::ids::derive_uuid;
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::Timestamp;
-use crate::ledger::import::taken_by;
 use crate::ledger::report::{Days, Report, dollars, with_day_of_knowledge};
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, end, insert};
 use crate::ledger::turns::{self, Turn};
+use crate::ledger::who::taken_by;
 
 const RECOMMENDATION: Table = Table {
     name: "recommendation",
