@@ -12,7 +12,7 @@ use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::shipped::{SNAPSHOT_DATE, snapshot_market};
 use lowtide::core::placement::packing::relax::{Effort, relax};
 use lowtide::core::placement::packing::{Bin, Item, NEVER, Problem, RESOURCES};
-use lowtide::core::placement::{Apart, Demand, Learnt, PlacementRequest, PlacementSettings, PoolPolicy, judge, place};
+use lowtide::core::placement::{Demand, Learnt, PlacementRequest, PlacementSettings, PoolPolicy, judge, place};
 use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::{Mebibytes, Millicores};
 use lowtide::core::workload::need::{CapacityPreference, Need, WorkloadKind};
@@ -89,7 +89,7 @@ fn demands(pods: usize) -> Vec<Demand> {
             })
             .unwrap();
         out.push(Demand {
-            key: format!("bench/w{index:02}-{pod:06}"),
+            key: format!("bench/w{index:02}-{pod:06}").into(),
             need: need(index).into(),
             pools: Default::default(),
             owner: None,
@@ -97,7 +97,7 @@ fn demands(pods: usize) -> Vec<Demand> {
             rescue: false,
             falls_back: false,
             buy_only: None,
-            apart: Apart::default(),
+            apart: Default::default(),
         });
     }
     out

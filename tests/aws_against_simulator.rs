@@ -393,7 +393,7 @@ async fn an_interruption_is_seen_in_queue_metadata_and_spot_request() {
     lab.cloud.acknowledge(&HOME.into(), QUEUE, &warning.receipt).await.unwrap();
 
     let taken = lab.instance("being taken back", |it| it.spot_request_status.is_some()).await;
-    let (status, since) = taken.spot_request_status.clone().unwrap();
+    let (status, since) = *taken.spot_request_status.clone().unwrap();
     assert_eq!((taken.state, status.as_str(), since.0), (InstanceState::Running, "instance-terminated-no-capacity", noticed_at));
     let notice = reader.poll().await.unwrap().unwrap();
     let apart = notice.sent_at.since(warning.content.unwrap().sent_at).0.abs();

@@ -97,7 +97,7 @@ impl Cluster for Classes {
     }
     async fn apply(&self, action: &ClusterAction) -> Result<Applied, ClusterError> {
         if let ClusterAction::SetClassStatus { class, status } = action {
-            self.statuses.lock().unwrap().insert(class.clone(), status.clone());
+            self.statuses.lock().unwrap().insert(class.clone(), (**status).clone());
         }
         Ok(Applied { lane: Lane::Message("-".into()), resource_version: None })
     }

@@ -51,11 +51,11 @@ pub fn decision(n: usize) -> Decision {
         decided_at: MONTH + Millis(i64::try_from(n).unwrap_or(0) * 60),
         trigger: Trigger::PendingPod,
         outcome: Outcome::Launch,
-        text: format!("g6.xlarge spot in zone-{} at $0.0913/h; beat 668 offers; runner-up lost: 4 % more expensive", n % 17),
+        text: format!("g6.xlarge spot in zone-{} at $0.0913/h; beat 668 offers; runner-up lost: 4 % more expensive", n % 17).into(),
         node_pool: Some("gpu".into()),
         workload: Some(Workload { kind: "Deployment".into(), object: object(format!("web-{}", n % 2_000)) }.into()),
         attribution: Attribution { team: Some(format!("team-{}", n % 50)), ..Attribution::default() }.into(),
-        pods: vec![PodIdentity { object: object(format!("web-{n}")), uid: format!("pod-{n}").into() }],
+        pods: vec![PodIdentity { object: object(format!("web-{n}")).into(), uid: format!("pod-{n}").into() }],
         need: None,
         judgement: Judgement {
             chosen: Some(judged(n, None)),

@@ -110,7 +110,7 @@ impl AwsCloud {
             launched_at: needed(found.launch_time().and_then(timestamp), CALL, "LaunchTime")?,
             ended_at: found.state_transition_reason().and_then(transition_time),
             state_reason: found.state_reason().and_then(|reason| reason.code()).map(str::to_owned),
-            spot_request_status: taken_back.cloned(),
+            spot_request_status: taken_back.cloned().map(Box::new),
             addresses: addresses(found),
             tags: tag_map(found.tags()).into(),
         })

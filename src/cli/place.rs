@@ -252,13 +252,13 @@ fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: O
         for replica in 0..workload.replicas {
             let key = format!("{}/{}-{}{}-{replica:06}", workload.namespace, workload.name, workload.kind, workload.part);
             asked.demands.push(Demand {
-                key,
+                key: key.into(),
                 need: need.clone(),
                 pools: Default::default(),
                 owner: owner.clone(),
                 gang: gang.clone(),
                 rescue: false,
-                apart: aparts[index].clone(),
+                apart: aparts[index].clone().into(),
                 falls_back: false,
                 buy_only: None,
             });

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use crate::core::fleet::{
     Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, ImageSource, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark,
@@ -179,6 +181,37 @@ impl EventSubject {
     }
 }
 
+/// What an event says: a sentence or two, below 1,024 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// In so many words.
+    Text(Arc<str>),
+    /// A machine was bought for the pod. A pass may buy fifty thousand: what is equal of what it says of them is there once.
+    Placed {
+        /// What was chosen and why.
+        text: Arc<str>,
+        /// The claim.
+        claim: ClaimName,
+        /// The decision.
+        decision: DecisionId,
+    },
+}
+
+impl<T: Into<Arc<str>>> From<T> for Note {
+    fn from(text: T) -> Self {
+        Note::Text(text.into())
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::Text(text) => f.write_str(text),
+            Note::Placed { text, claim, decision } => write!(f, "{text}; claim {claim}; decision {decision}"),
+        }
+    }
+}
+
 /// An event for `kubectl describe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -188,17 +221,22 @@ pub struct Event {
     pub kind: EventKind,
     /// CamelCase, one of a closed list in `plan`.
     pub reason: &'static str,
-    /// The facts that make it news, as in a decision's id: with subject and reason, the identity of the event.
-    pub key: String,
-    /// A sentence or two, below 1,024 bytes.
-    pub note: String,
+    /// What it says.
+    pub note: Note,
+    id: uuid::Uuid,
 }
 
 impl Event {
-    /// The identity of an event: the same news of the same subject is reported once, however it is worded.
+    /// An event. `key` holds the facts that make it news, as in a decision's id.
+    pub fn new(subject: EventSubject, (kind, reason): (EventKind, &'static str), key: &str, note: impl Into<Note>) -> Self {
+        let (of, name) = subject.key();
+        let id = crate::core::units::ids::derive_uuid(&["event", of, name, reason, key]);
+        Event { subject, kind, reason, note: note.into(), id }
+    }
+
+    /// Its identity, of subject, reason and key: the same news of the same subject is reported once, however it is worded.
     pub fn id(&self) -> uuid::Uuid {
-        let (kind, name) = self.subject.key();
-        crate::core::units::ids::derive_uuid(&["event", kind, name, self.reason, &self.key])
+        self.id
     }
 }
 
@@ -322,17 +360,17 @@ pub enum ClusterAction {
         /// The pool.
         pool: PoolName,
         /// The status.
-        status: PoolStatus,
+        status: Box<PoolStatus>,
     },
     /// Writes a class's status.
     SetClassStatus {
         /// The class.
         class: ClassName,
         /// The status.
-        status: ClassStatus,
+        status: Box<ClassStatus>,
     },
     /// Writes an event.
-    Emit(Event),
+    Emit(Box<Event>),
 }
 
 /// One thing to do.

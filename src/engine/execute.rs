@@ -173,8 +173,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     async fn say(&self, pod: &PodIdentity, reason: &'static str, key: String, note: String) {
-        let event = Event { subject: EventSubject::Pod(pod.clone()), kind: EventKind::Warning, reason, key, note };
-        if let Err(error) = self.cluster.apply(&ClusterAction::Emit(event)).await {
+        let event = Event::new(EventSubject::Pod(pod.clone()), (EventKind::Warning, reason), &key, note);
+        if let Err(error) = self.cluster.apply(&ClusterAction::Emit(Box::new(event))).await {
             warn!("an event could not be written: {error}");
         }
     }
@@ -280,7 +280,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Err(error) => return Err(Stopped { why: error.to_string(), hold: AFTER_REFUSAL }),
         };
         let refused = status.ready.clone().err();
-        self.apply(&ClusterAction::SetClassStatus { class: class.clone(), status }).await?;
+        self.apply(&ClusterAction::SetClassStatus { class: class.clone(), status: Box::new(status) }).await?;
         match refused {
             None => Ok(()),
             // Retried later: someone may create the subnet or grant the permission.

@@ -14,13 +14,14 @@ use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
 use crate::core::fleet::{
-    self, Binding, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant,
-    ScheduledEvent, ScheduledMark, Trigger, Unhealthy,
+    self, Binding, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, FrozenLaunch, InterruptionMark, LaunchFailure, MoveMark, NoticeKind,
+    Occupant, ScheduledEvent, ScheduledMark, Trigger, Unhealthy,
 };
 use crate::core::market::{Capacity, PriceOrigin};
 use crate::core::units::ids::{
     ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
 };
+use crate::core::units::shared::Shared;
 use crate::core::workload::PodIdentity;
 
 /// What in a claim cannot be read. lowtide itself does not write it like this.
@@ -122,11 +123,13 @@ fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
         decision,
         trigger: spec.reason,
         attempt: spec.attempt,
-        launch_template: spec.launch.launch_template.clone(),
-        launch_template_version: spec.launch.launch_template_version.clone(),
-        subnet: spec.launch.subnet.clone(),
-        image: spec.launch.image.clone(),
-        tags: spec.launch.tags.clone(),
+        frozen: Shared::from(FrozenLaunch {
+            launch_template: spec.launch.launch_template.clone(),
+            launch_template_version: spec.launch.launch_template_version.clone(),
+            subnet: spec.launch.subnet.clone(),
+            image: spec.launch.image.clone(),
+            tags: spec.launch.tags.clone(),
+        }),
         sharing: spec.gpu_sharing.as_ref().map(classes::sharing).unwrap_or_default(),
         reservation: spec.launch.capacity_reservation.as_deref().map(ReservationId::from),
         bought_for: spec.created_for.iter().map(|p| identity(&p.namespace, &p.name, &p.uid)).collect(),
@@ -207,7 +210,8 @@ fn read_occupant(o: &api::Occupant) -> Occupant {
 }
 
 fn identity(namespace: &str, name: &str, uid: &str) -> PodIdentity {
-    PodIdentity { object: ObjectRef { namespace: namespace.to_owned(), name: name.to_owned() }, uid: Uid::from(uid) }
+    let object = ObjectRef { namespace: namespace.to_owned(), name: name.to_owned() };
+    PodIdentity { object: object.into(), uid: Uid::from(uid) }
 }
 
 /// The spec of the object that stores this intent.
@@ -232,12 +236,12 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
         reason: spec.trigger,
         attempt: spec.attempt,
         launch: api::FrozenLaunch {
-            launch_template: spec.launch_template.clone(),
-            launch_template_version: spec.launch_template_version.clone(),
-            subnet: spec.subnet.clone(),
-            image: spec.image.clone(),
+            launch_template: spec.frozen.launch_template.clone(),
+            launch_template_version: spec.frozen.launch_template_version.clone(),
+            subnet: spec.frozen.subnet.clone(),
+            image: spec.frozen.image.clone(),
             capacity_reservation: spec.reservation.as_ref().map(ToString::to_string),
-            tags: spec.tags.clone(),
+            tags: spec.frozen.tags.clone(),
         },
         gpu_sharing: classes::written_sharing(&spec.sharing),
         created_for: spec.bought_for.iter().map(pod_ref).collect(),

@@ -22,8 +22,9 @@ use self::pods::KeptPods;
 use super::held::Key;
 use super::watch::Watches;
 use super::{claims, classes, daemonsets, pools};
-use crate::core::fleet::{ClassProblem, PoolsDefined};
+use crate::core::fleet::{ClassProblem, FrozenLaunch, PoolsDefined};
 use crate::core::snapshot::Lane;
+use crate::core::units::alike::Alike;
 use crate::core::units::ids::{ClaimName, ClassName, PoolName, Uid};
 use crate::core::units::shared::Shared;
 use crate::core::workload::pod_reader::NamespaceLabels;
@@ -41,6 +42,8 @@ pub struct Kept {
     daemonset_uids: DaemonSets,
     nodes: KeptNodes,
     pods: KeptPods,
+    /// What claims are launched with, once for those that are launched with the same.
+    launches: Alike<FrozenLaunch>,
 }
 
 /// The key of an object without a namespace.
@@ -183,7 +186,8 @@ impl Kept {
         for (key, object) in watches.claims.changes(!self.begun, names.map(|name| cluster_wide(name.as_str()))) {
             let (name, view) = (ClaimName::from(key.1), &mut self.view);
             match object.as_deref().map(|object| (object, claims::read_guarded(object))) {
-                Some((object, Ok(read))) => {
+                Some((object, Ok(mut read))) => {
+                    self.launches.share(&mut read.spec.frozen);
                     note_version(view, Lane::Claim(name.clone()), object);
                     take_out(&mut view.unreadable_claims, &name);
                     put(&mut view.claims, name, read);

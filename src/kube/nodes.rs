@@ -42,7 +42,7 @@ pub fn read(node: &core_v1::Node) -> Option<Node> {
             cordoned: spec.and_then(|s| s.unschedulable).unwrap_or(false),
             foreign_taints: taints.iter().filter(|t| is_foreign(t)).map(|t| t.key.clone()).collect(),
             gpu_faults: conditions.iter().filter(|c| is_gpu_fault(c)).map(gpu_fault).collect(),
-            labels: Arc::new(labels.cloned().unwrap_or_default()),
+            labels: Arc::new(labels.cloned().unwrap_or_default().into()),
             others: Vec::new(),
         },
     })
@@ -108,7 +108,7 @@ pub fn other_pod(pod: &core_v1::Pod) -> Option<Other> {
         volumes: 0,
     };
     let object = ObjectRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() };
-    let identity = PodIdentity { object, uid: Uid::from(meta.uid.clone()?) };
+    let identity = PodIdentity { object: object.into(), uid: Uid::from(meta.uid.clone()?) };
     let grace = Millis::from_secs(spec.termination_grace_period_seconds.unwrap_or(30));
     let deleting = meta.deletion_timestamp.is_some();
     let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).or(meta.creation_timestamp.as_ref());

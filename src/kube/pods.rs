@@ -68,7 +68,7 @@ impl WatchedPods<'_> {
         let services = self.endpoints.of(&uid);
         let spec = pod.spec.as_ref();
         Ok(core_workload::Pod {
-            identity: PodIdentity { object, uid: Uid::from(uid) },
+            identity: PodIdentity { object: object.into(), uid: Uid::from(uid) },
             resource_version,
             created_at: timestamp(created_at),
             workload,
@@ -79,7 +79,7 @@ impl WatchedPods<'_> {
             phase: phase(pod),
             started_at: started_at(pod),
             ready_since: ready_since(pod),
-            stuck: stuck(pod),
+            stuck: stuck(pod).map(Box::new),
             deleting_until: meta.deletion_timestamp.as_ref().map(|t| timestamp(t.0)),
             termination_grace,
             claim: annotation(pod, names::CLAIM).map(ClaimName::from),
@@ -88,7 +88,7 @@ impl WatchedPods<'_> {
             attempt: annotation(pod, names::ATTEMPT).and_then(|t| t.parse().ok()).unwrap_or_default(),
             node: spec.and_then(|s| s.node_name.as_deref()).map(NodeName::from),
             replaces: mark(pod, names::REPLACES),
-            let_go,
+            let_go: let_go.map(Box::new),
             services: services.listed.into(),
             ready_in: services.ready.into(),
         })

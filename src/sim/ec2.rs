@@ -327,7 +327,7 @@ impl Ec2 {
     pub fn doom(&mut self, id: &InstanceId, now: Timestamp, later: &mut Later) {
         let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive() && m.doomed_at.is_none()) else { return };
         machine.doomed_at = Some(now);
-        machine.instance.spot_request_status = Some(("instance-terminated-no-capacity".to_owned(), now));
+        machine.instance.spot_request_status = Some(Box::new(("instance-terminated-no-capacity".to_owned(), now)));
         later.push((now + NOTICE, Event::TakenBack(id.clone())));
         let region = machine.instance.capacity.region.clone();
         let notice = |kind| Notice { instance: id.clone(), also: Vec::new(), region: region.clone(), kind, sent_at: now };

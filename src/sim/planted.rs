@@ -212,7 +212,7 @@ impl PlantedBug {
             }
             PlantedBug::DriftImagined => {
                 for claim in world.claims.values_mut().filter(|claim| claim.status.node_ready_at.is_some()) {
-                    claim.spec.launch_template.push_str("-of-yesterday");
+                    claim.spec.frozen.launch_template.push_str("-of-yesterday");
                 }
             }
             PlantedBug::OwnClockBelieved => {

@@ -8,11 +8,12 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use lowtide::core::action::{ClusterAction, PodTarget};
-use lowtide::core::fleet::{ClaimSpec, Trigger};
+use lowtide::core::fleet::{ClaimSpec, FrozenLaunch, Trigger};
 use lowtide::core::market::{Capacity, CapacityType, PriceOrigin, PriceSource};
 use lowtide::core::units::Mebibytes;
 use lowtide::core::units::ids::{ClaimName, DecisionId, ObjectRef, Uid};
 use lowtide::core::units::money::MicroUsdPerHour;
+use lowtide::core::units::shared::Shared;
 use lowtide::core::units::time::Timestamp;
 use lowtide::core::workload::sharing::{GpuSharing, Sharing};
 use lowtide::core::workload::{Baseline, PodIdentity, PodPhase};
@@ -334,11 +335,13 @@ pub fn claim_spec(pods: Vec<PodIdentity>) -> ClaimSpec {
         decision: decision("claim"),
         trigger: Trigger::PendingPod,
         attempt: 1,
-        launch_template: "lowtide-0123456789ab".into(),
-        launch_template_version: "1".into(),
-        subnet: "subnet-1".into(),
-        image: None,
-        tags: [("team".to_owned(), "ml".to_owned())].into(),
+        frozen: Shared::from(FrozenLaunch {
+            launch_template: "lowtide-0123456789ab".into(),
+            launch_template_version: "1".into(),
+            subnet: "subnet-1".into(),
+            image: None,
+            tags: [("team".to_owned(), "ml".to_owned())].into(),
+        }),
         sharing: GpuSharing { sharing: Sharing::Mps { replicas: 4 }, context_reserve: Mebibytes(500) },
         reservation: Some("cr-0123".into()),
         bought_for: pods,

@@ -25,7 +25,7 @@ const AT: Timestamp = Timestamp(1_784_555_070_123);
 
 pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
     let name = ClaimName::from("followed");
-    let pod = PodIdentity { object: ObjectRef { namespace: "ml".into(), name: "chat-0".into() }, uid: "uid-1".into() };
+    let pod = PodIdentity { object: ObjectRef { namespace: "ml".into(), name: "chat-0".into() }.into(), uid: "uid-1".into() };
     let spec = claim_spec(vec![pod.clone()]);
     let create = ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec.clone()) };
     fixture.cluster.apply(&create).await.unwrap();
@@ -228,7 +228,7 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
         let_go: claims == 0,
     };
     for said in [status(1, Ok(())), status(1, Err(("Budget".into(), "the budget of July is used up".into())))] {
-        fixture.cluster.apply(&ClusterAction::SetPoolStatus { pool: "gpu".into(), status: said.clone() }).await.unwrap();
+        fixture.cluster.apply(&ClusterAction::SetPoolStatus { pool: "gpu".into(), status: Box::new(said.clone()) }).await.unwrap();
         let same = || fixture.cluster.view()?.pool_statuses.remove(&"gpu".into()).filter(|s| *s == said);
         fixture.eventually("the pool's status", same).await;
     }
@@ -239,14 +239,14 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
         images: Default::default(),
         ready: Ok(()),
     };
-    fixture.cluster.apply(&ClusterAction::SetClassStatus { class: "us".into(), status: said.clone() }).await.unwrap();
+    fixture.cluster.apply(&ClusterAction::SetClassStatus { class: "us".into(), status: Box::new(said.clone()) }).await.unwrap();
     let class = || fixture.cluster.view()?.classes.remove(&"us".into()).filter(|c| c.zones == said.zones);
     let class = fixture.eventually("the class's zones", class).await;
     assert_eq!((class.launch_template, class.problem), (Some((template.name, "1".into())), None));
     said.zones.remove(&"use1-az6".into());
     let problem = ClassProblem { reason: "UnknownSubnet".into(), text: "subnet-2 is unknown".into() };
     said.ready = Err(problem.clone());
-    fixture.cluster.apply(&ClusterAction::SetClassStatus { class: "us".into(), status: said.clone() }).await.unwrap();
+    fixture.cluster.apply(&ClusterAction::SetClassStatus { class: "us".into(), status: Box::new(said.clone()) }).await.unwrap();
     let class = || fixture.cluster.view()?.classes.remove(&"us".into()).filter(|c| c.zones == said.zones);
     let class = fixture.eventually("a zone less", class).await;
     assert_eq!(class.problem, Some(problem));
@@ -256,7 +256,7 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
     let deleting = || fixture.cluster.view()?.pools.remove(&"gpu".into()).filter(|p| p.deleting);
     fixture.eventually("the pool is being deleted", deleting).await;
     let last = status(0, Err(("Deleting".into(), "the pool is being deleted".into())));
-    fixture.cluster.apply(&ClusterAction::SetPoolStatus { pool: "gpu".into(), status: last }).await.unwrap();
+    fixture.cluster.apply(&ClusterAction::SetPoolStatus { pool: "gpu".into(), status: Box::new(last) }).await.unwrap();
     let gone = || (!fixture.cluster.view()?.pools.contains_key(&"gpu".into())).then_some(());
     fixture.eventually("the pool is gone", gone).await;
     // Its definition was read again with the operator's own rights, and is there to stay.

@@ -33,9 +33,8 @@ pub async fn an_event_is_reported_once(fixture: &Fixture) {
     let eventful = fixture.pod("events", "the pod", |_| true).await;
     fixture.cluster.apply(&ClusterAction::CreateClaim { name: "eventful".into(), spec: Box::new(claim_spec(vec![])) }).await.unwrap();
     fixture.eventually("the claim", || fixture.cluster.view()?.claims.remove(&"eventful".into())).await;
-    let about = |subject, note: String| {
-        ClusterAction::Emit(Event { subject, kind: EventKind::Warning, reason: "NoOffer", key: "gpu-memory:4".into(), note })
-    };
+    let about =
+        |subject, note: String| ClusterAction::Emit(Box::new(Event::new(subject, (EventKind::Warning, "NoOffer"), "gpu-memory:4", note)));
     // The same news is reported once, however it is worded.
     for long in ["too expensive ".repeat(300), "above the cap ".repeat(300)] {
         fixture.cluster.apply(&about(EventSubject::Pod(eventful.identity.clone()), long)).await.unwrap();

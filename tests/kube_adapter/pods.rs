@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::fixture::{Fixture, bind, decision, deployment, gated, pod_spec, service, target};
 
 fn surge_owner(pod: &lowtide::core::workload::Pod) -> (Uid, (String, Uid)) {
-    match &pod.mobility {
+    match &*pod.mobility {
         Mobility::Surge { replica_set, deployment, deployment_uid } => (replica_set.clone(), (deployment.clone(), deployment_uid.clone())),
         other => panic!("expected a pod that can surge, found {other:?}"),
     }
@@ -83,7 +83,7 @@ pub async fn a_deployments_pod_surges_and_is_collected_with_it(fixture: &Fixture
     assert_ne!(replacement.identity, old.identity);
     assert_eq!(surge_owner(&replacement).0, replica_set);
     let orphan = fixture.pod("surge", "the orphan", |p| p.let_go.is_some()).await;
-    assert_eq!((&orphan.identity, orphan.let_go.as_ref()), (&old.identity, Some(&mark)));
+    assert_eq!((&orphan.identity, orphan.let_go.as_deref()), (&old.identity, Some(&mark)));
     assert_eq!((&orphan.workload, &orphan.mobility), (&old.workload, &old.mobility));
     assert_eq!((orphan.phase, orphan.ready_in.len(), orphan.deleting_until), (PodPhase::Running, 1, None));
 
@@ -116,7 +116,7 @@ pub async fn a_jobs_pod_is_let_go_without_a_failure_and_given_back(fixture: &Fix
         fixture.make("job", json!({ "metadata": { "name": "train" }, "spec": { "backoffLimit": 0, "template": template } })).await;
     let uid = Uid::from(job.metadata.uid.unwrap());
     let gated_pod = fixture.pod("job", "a gated pod", gated).await;
-    assert_eq!(gated_pod.mobility, Mobility::Job { job: "train".into(), job_uid: uid.clone() });
+    assert_eq!(*gated_pod.mobility, Mobility::Job { job: "train".into(), job_uid: uid.clone() });
     let old = fixture.place(&gated_pod, "job-node").await;
 
     let mark = LetGo { decision: decision("move"), controller: uid.clone(), at: Timestamp(1_784_555_070_000) };
@@ -216,8 +216,8 @@ pub async fn pods_that_cannot_surge_say_why(fixture: &Fixture) {
     ] {
         let pod = fixture.pod("stuck", workload, |p| p.workload.object.name == workload).await;
         assert_eq!(pod.workload.kind, kind);
-        assert!(matches!(&pod.mobility, Mobility::BreakFirst { because: why } if why.contains(because)), "{:?}", pod.mobility);
+        assert!(matches!(&*pod.mobility, Mobility::BreakFirst { because: why } if why.contains(because)), "{:?}", pod.mobility);
     }
     let bare = fixture.pod("stuck", "the bare pod", |p| p.object().name == "bare").await;
-    assert_eq!((bare.mobility, bare.phase, bare.workload.kind.as_str()), (Mobility::Bare, PodPhase::GatedByOthers, "Pod"));
+    assert_eq!((&*bare.mobility, bare.phase, bare.workload.kind.as_str()), (&Mobility::Bare, PodPhase::GatedByOthers, "Pod"));
 }

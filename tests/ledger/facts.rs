@@ -93,7 +93,7 @@ impl Machine {
     }
 
     pub fn opened(&self) -> LedgerRecord {
-        LedgerRecord::IntervalOpened(IntervalOpened {
+        LedgerRecord::IntervalOpened(Box::new(IntervalOpened {
             claim: self.name.as_str().into(),
             claim_uid: format!("uid-{}", self.name).into(),
             decision: self.decision(),
@@ -103,7 +103,7 @@ impl Machine {
             price_per_hour: self.interval.bought_at.price,
             on_demand_per_hour: self.interval.bought_at.on_demand,
             running_from: self.interval.from,
-        })
+        }))
     }
 
     pub fn closed(&self) -> LedgerRecord {
@@ -129,7 +129,7 @@ impl Machine {
             })
         }));
         for stay in &self.stays {
-            records.push(LedgerRecord::OccupancyOpened(OccupancyOpened {
+            records.push(LedgerRecord::OccupancyOpened(Box::new(OccupancyOpened {
                 claim_uid: claim_uid(),
                 pod: ObjectRef { namespace: "ml".into(), name: stay.pod.clone() },
                 pod_uid: stay.pod.as_str().into(),
@@ -142,7 +142,7 @@ impl Machine {
                 b2_per_replica_hour: stay.b2,
                 from: stay.from,
                 carried: stay.carried.clone(),
-            }));
+            })));
             records.extend(
                 stay.checkpoints
                     .iter()
@@ -217,7 +217,7 @@ pub fn stay(pod: &str, team: &'static str, machine: &Machine, boot: Millis, b1: 
 }
 
 pub fn moved(stay: &Stay, from: &Machine, to: &Machine, decided_at: Timestamp) -> LedgerRecord {
-    LedgerRecord::Migration(Migration {
+    LedgerRecord::Migration(Box::new(Migration {
         decision: DecisionId::derive("test", "migrate", &stay.pod, 0),
         pod: ObjectRef { namespace: "ml".into(), name: stay.pod.clone() },
         pod_uid: stay.pod.as_str().into(),
@@ -231,7 +231,7 @@ pub fn moved(stay: &Stay, from: &Machine, to: &Machine, decided_at: Timestamp) -
         pod_ready_at: Some(decided_at + Millis::from_secs(50)),
         old_gone_at: None,
         egress_gib: 0,
-    })
+    }))
 }
 
 pub fn interruption(machine: &Machine, noticed_at: Timestamp) -> Interruption {
@@ -272,7 +272,7 @@ pub fn decision(machine: &Machine) -> Decision {
         decided_at: machine.interval.from - Millis::from_secs(60),
         trigger: Trigger::PendingPod,
         outcome: Outcome::Launch,
-        text: format!("bought g6.xlarge spot in use1-az4 for {}", machine.name),
+        text: format!("bought g6.xlarge spot in use1-az4 for {}", machine.name).into(),
         node_pool: Some("default".into()),
         workload: machine.stays.first().map(|stay| workload(&stay.workload).into()),
         attribution: Attribution { team: machine.stays.first().and_then(|stay| stay.team.map(String::from)), ..Attribution::default() }
@@ -280,7 +280,10 @@ pub fn decision(machine: &Machine) -> Decision {
         pods: machine
             .stays
             .iter()
-            .map(|stay| PodIdentity { object: ObjectRef { namespace: "ml".into(), name: stay.pod.clone() }, uid: stay.pod.as_str().into() })
+            .map(|stay| {
+                let object = ObjectRef { namespace: "ml".into(), name: stay.pod.clone() };
+                PodIdentity { object: object.into(), uid: stay.pod.as_str().into() }
+            })
             .collect(),
         need: None,
         judgement: Judgement {

@@ -29,7 +29,10 @@ async fn two_teams(ledger: &lowtide::ledger::PgLedger, connection: &mut PgConnec
         machine.stays.push(stay);
         ledger.write(&machine.records()).await.unwrap();
         let interruption = interruption(&machine, machine.interval.to - Millis::from_secs(120));
-        ledger.write(&[LedgerRecord::Decision(Box::new(decision(&machine))), LedgerRecord::Interruption(interruption)]).await.unwrap();
+        ledger
+            .write(&[LedgerRecord::Decision(Box::new(decision(&machine))), LedgerRecord::Interruption(Box::new(interruption))])
+            .await
+            .unwrap();
     }
     post(connection, LATER).await.unwrap();
     let hour = |n: i64| UsageHour {

@@ -91,7 +91,7 @@ async fn moves_and_interruptions_count_in_the_days_they_fell_in_and_a_gap_is_one
     left.stays.push(stay("cold", "search", &left, Millis::from_mins(6), Some(804_800)));
     let LedgerRecord::Migration(mut cold) = moved(&left.stays[1], &left, &next, notice) else { panic!("no move") };
     cold.pod_ready_at = Some(left.interval.to + Millis::from_secs(100));
-    let record_of = |migration: &Migration| LedgerRecord::Migration(migration.clone());
+    let record_of = |migration: &Migration| LedgerRecord::Migration(Box::new(migration.clone()));
     let mut begun = left.records();
     begun.retain(|record| matches!(record, LedgerRecord::IntervalOpened(_) | LedgerRecord::OccupancyOpened(_)));
     begun.push(record_of(&warm));
@@ -101,7 +101,7 @@ async fn moves_and_interruptions_count_in_the_days_they_fell_in_and_a_gap_is_one
     assert_eq!(server.psql("postgres", gaps).unwrap(), "web|t|\n");
     let mut records: Vec<LedgerRecord> = [&left, &next].into_iter().flat_map(|m| m.records()).collect();
     records.push(record_of(&cold));
-    records.push(LedgerRecord::Interruption(interruption(&left, notice)));
+    records.push(LedgerRecord::Interruption(Box::new(interruption(&left, notice))));
     ledger.write(&records).await.unwrap();
     assert_eq!(server.psql("postgres", gaps).unwrap(), "cold|f|100000\nweb|f|0\n");
     // A fact that says so itself is believed.

@@ -181,7 +181,7 @@ pub async fn facts(ledger: &PgLedger) -> uuid::Uuid {
     records.extend(next.records());
     records.push(LedgerRecord::Decision(Box::new(decision(&machine))));
     records.push(moved(&machine.stays[0], &machine, &next, machine.interval.to - Millis::from_secs(120)));
-    records.push(LedgerRecord::Interruption(interruption(&machine, machine.interval.to - Millis::from_secs(120))));
+    records.push(LedgerRecord::Interruption(Box::new(interruption(&machine, machine.interval.to - Millis::from_secs(120)))));
     ledger.write(&records).await.unwrap();
     machine.decision().0
 }

@@ -266,7 +266,7 @@ impl<'c> Play<'c> {
         let made = self.toy.add_pod(mobility, if work.job { WorkloadKind::Batch } else { WorkloadKind::Inference });
         let mut pod = self.toy.world.pods.remove(&made).unwrap();
         pod.identity.uid = uid.clone();
-        pod.identity.object = ObjectRef { namespace: work.namespace.clone(), name: uid.to_string() };
+        pod.identity.object = ObjectRef { namespace: work.namespace.clone(), name: uid.to_string() }.into();
         let object = ObjectRef { namespace: work.namespace.clone(), name: work.name.clone() };
         pod.workload = lowtide::core::workload::Workload { kind: pod.workload.kind.clone(), object }.into();
         pod.need = reader.need(&parsed);
@@ -323,12 +323,12 @@ impl<'c> Play<'c> {
             .world
             .nodes
             .values()
-            .filter(|n| n.state.labels.is_empty())
+            .filter(|n| n.state.labels.iter().next().is_none())
             .filter_map(|n| Some((n.clone(), instances.iter().find(|i| i.id == n.instance)?.capacity.clone())))
             .collect();
         for (mut node, at) in fresh {
             let (class, machine) = (self.class_at(&at.region), &CATALOG.types[&at.instance_type]);
-            node.state.labels = Arc::new(labels_of(class, &self.case.zone_names, &at, machine, node.name.as_str()));
+            node.state.labels = Arc::new(labels_of(class, &self.case.zone_names, &at, machine, node.name.as_str()).into());
             node.allocatable.disk = machine.disk(class.root_volume.map_or(ROOT_VOLUME, Mebibytes));
             self.toy.world.nodes.insert(node.name.clone(), node);
         }
@@ -344,7 +344,7 @@ impl<'c> Play<'c> {
             Some(Machine {
                 claim: claim.name.to_string(),
                 capacity: claim.spec.capacity.clone(),
-                labels: node.state.labels.as_ref().clone(),
+                labels: node.state.labels.as_ref().clone().into(),
                 taints: own.into_iter().chain(class.taints.iter().cloned()).collect(),
                 allocatable: node.allocatable,
             })

@@ -32,8 +32,8 @@ pub fn faults(request: &PlacementRequest, placement: &Placement) -> Vec<String> 
         };
         let pods: Vec<&Demand> =
             placement.assignments.iter().filter(|a| a.target == Target::NewMachine(index)).map(|a| &request.demands[a.demand]).collect();
-        let named: BTreeSet<&str> = machine.demands.iter().map(|d| request.demands[*d].key.as_str()).collect();
-        if named != pods.iter().map(|d| d.key.as_str()).collect() || pods.is_empty() {
+        let named: BTreeSet<&str> = machine.demands.iter().map(|d| &*request.demands[*d].key).collect();
+        if named != pods.iter().map(|d| &*d.key).collect() || pods.is_empty() {
             faults.push(format!("machine {index} names other pods than are assigned to it, or none"));
         }
         machine_faults(request, policy, &machine.capacity, machine.price_per_hour.0, &pods, &mut faults);

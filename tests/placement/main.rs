@@ -61,7 +61,7 @@ fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
 
 fn pods(name: &str, count: usize, need: &Need) -> Vec<Demand> {
     let pod = |i| {
-        let (key, pools) = (format!("ns/{name}-{i:03}"), Default::default());
+        let (key, pools) = (format!("ns/{name}-{i:03}").into(), Default::default());
         let (rescue, falls_back, apart) = (false, false, Default::default());
         Demand { key, need: need.clone().into(), pools, owner: None, gang: None, rescue, falls_back, apart, buy_only: None }
     };
@@ -467,7 +467,7 @@ proptest! {
         turned.rotate_left(turn % demands.len());
         let (one, other) = (simple(&market, &demands), simple(&market, &turned));
         let named = |p: &Placement, d: &[Demand]| -> Vec<(Capacity, Vec<String>)> {
-            p.machines.iter().map(|m| (m.capacity.clone(), m.demands.iter().map(|i| d[*i].key.clone()).collect())).collect()
+            p.machines.iter().map(|m| (m.capacity.clone(), m.demands.iter().map(|i| d[*i].key.to_string()).collect())).collect()
         };
         prop_assert_eq!(named(&one, &demands), named(&other, &turned));
     }

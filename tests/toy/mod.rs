@@ -172,11 +172,11 @@ impl Toy {
         let (need, schedule) = (self.need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() });
         let object = |name: String| ObjectRef { namespace: "default".into(), name };
         let mut pod = Pod {
-            identity: PodIdentity { object: object(name), uid: uid.clone() },
+            identity: PodIdentity { object: object(name).into(), uid: uid.clone() },
             resource_version: "1".into(),
             created_at: self.now,
             workload: Workload { kind: workload.0.into(), object: object(workload.1) }.into(),
-            mobility,
+            mobility: mobility.into(),
             need: Ok((need.into(), schedule.into())),
             rules: Default::default(),
             attribution: Default::default(),
@@ -294,7 +294,7 @@ impl Toy {
     pub fn live(&mut self) {
         let mut wanted = BTreeMap::new();
         for pod in self.world.pods.values().filter(|p| p.let_go.is_none()) {
-            if let Mobility::Surge { deployment_uid, .. } = &pod.mobility {
+            if let Mobility::Surge { deployment_uid, .. } = &*pod.mobility {
                 *wanted.entry(deployment_uid.clone()).or_insert(0) += 1;
             }
         }
@@ -469,8 +469,8 @@ impl Toy {
             }
             ClusterAction::LetGoOfDeployment { target, mark, .. } | ClusterAction::LetGoOfJob { target, mark, .. } => {
                 let pod = self.world.pods.get_mut(&target.pod.uid).expect("a pod");
-                pod.let_go = Some(mark);
-                let (mobility, kind) = (pod.mobility.clone(), pod.need.as_ref().expect("a need").0.kind);
+                pod.let_go = Some(Box::new(mark));
+                let (mobility, kind) = ((*pod.mobility).clone(), pod.need.as_ref().expect("a need").0.kind);
                 self.add_pod(mobility, kind);
             }
             ClusterAction::Rehearse { pod, .. } => drop(self.world.refused_replacements.remove(&pod.uid)),
@@ -490,7 +490,7 @@ impl Toy {
                 self.world.claims.remove(&claim);
             }
             ClusterAction::SetPoolStatus { pool, status } => {
-                self.world.pool_statuses.insert(pool, status);
+                self.world.pool_statuses.insert(pool, *status);
             }
             ClusterAction::SetClassStatus { class, status } => {
                 let class = self.world.classes.get_mut(&class).expect("a class");
@@ -498,7 +498,7 @@ impl Toy {
             }
             ClusterAction::Emit(event) => {
                 self.world.recorded.insert(event.id(), now);
-                self.events.push((event.reason, event.note));
+                self.events.push((event.reason, event.note.to_string()));
             }
         }
     }

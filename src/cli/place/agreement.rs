@@ -238,10 +238,10 @@ impl Drawn {
         let demands = asked.demands;
         let mut machines = BTreeMap::new();
         for machine in &placement.machines {
-            let pods: BTreeSet<String> = machine.demands.iter().map(|at| demands[*at].key.clone()).collect();
+            let pods: BTreeSet<String> = machine.demands.iter().map(|at| demands[*at].key.to_string()).collect();
             *machines.entry((machine.capacity.clone(), pods)).or_insert(0) += 1;
         }
-        (machines, placement.unplaced.iter().map(|u| u.key.clone()).collect())
+        (machines, placement.unplaced.iter().map(|u| u.key.to_string()).collect())
     }
 
     /// What one pass of the operator buys in an empty cluster.

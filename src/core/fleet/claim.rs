@@ -15,6 +15,7 @@ use crate::core::market::catalog::Catalog;
 use crate::core::market::{Capacity, CoolDownCause, PriceOrigin};
 use crate::core::units::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, ReservationId, Uid};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
 use crate::core::units::time::Timestamp;
 use crate::core::workload::PodIdentity;
 use crate::core::workload::sharing::GpuSharing;
@@ -147,6 +148,22 @@ impl LaunchFailure {
     }
 }
 
+/// What a machine is launched with, as its class had it when it was bought.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FrozenLaunch {
+    /// The launch template.
+    pub launch_template: String,
+    /// Its version.
+    pub launch_template_version: String,
+    /// The subnet.
+    pub subnet: String,
+    /// The image it boots; `None` is the launch template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Tags of the instance, without those derived from the claim's uid.
+    pub tags: BTreeMap<String, String>,
+}
+
 /// What a claim buys: immutable, written before any money is spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimSpec {
@@ -168,17 +185,9 @@ pub struct ClaimSpec {
     pub trigger: Trigger,
     /// Attempt of the token; always 1: a new attempt is a new claim.
     pub attempt: u32,
-    /// Frozen launch parameters.
-    pub launch_template: String,
-    /// Its version.
-    pub launch_template_version: String,
-    /// The subnet.
-    pub subnet: String,
-    /// The image it boots; `None` is the launch template's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// Tags of the instance, without those derived from the claim's uid.
-    pub tags: BTreeMap<String, String>,
+    /// What it is launched with: the machines of a class in one zone share it.
+    #[serde(flatten)]
+    pub frozen: Shared<FrozenLaunch>,
     /// The pods it was bought for.
     pub bought_for: Vec<PodIdentity>,
     /// What was decided about those pods; `None` of a version that did not keep it, and of adopted machines.

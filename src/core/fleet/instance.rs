@@ -38,7 +38,7 @@ pub struct Instance {
     /// `StateReason.Code`, e.g. `Server.SpotInstanceTermination`.
     pub state_reason: Option<String>,
     /// When EC2 decided to take it back, according to its spot request (`instance-terminated-no-capacity` and similar).
-    pub spot_request_status: Option<(String, Timestamp)>,
+    pub spot_request_status: Option<Box<(String, Timestamp)>>,
     /// Its private DNS name (whole, and its first label) and private addresses according to EC2: they identify its Node.
     pub addresses: Vec<String>,
     /// Its tags.

@@ -18,7 +18,8 @@ mod trigger;
 
 pub use binding::Binding;
 pub use claim::{
-    Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
+    Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, FrozenLaunch, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED,
+    Unhealthy,
 };
 pub use identity::{Doubt, doubts};
 pub use image::{ClassImages, FoundImage, ImageBy, ImageSource};
@@ -34,5 +35,5 @@ pub use notice::{Notice, NoticeKind, TAKEN_FOR, TAKEN_FOR_AT_MOST, WARNED_FOR, W
 pub use ownership::{ClaimsNow, Ownership, UnreadableClaim, ownership, unclaimed_since};
 pub use remembered_bindings::{Bindings, Bound};
 pub use scheduled_event::{ScheduledEvent, ScheduledKind, ScheduledMark};
-pub use tag_list::TagList;
+pub use tag_list::{Labelled, TagList};
 pub use trigger::Trigger;

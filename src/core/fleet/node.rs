@@ -1,8 +1,8 @@
 //! A Kubernetes node of ours.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::tag_list::TagList;
 use crate::core::market::catalog::MachineType;
 use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName};
@@ -56,7 +56,7 @@ pub struct NodeState {
     /// Conditions that report a broken GPU, as node monitors write them.
     pub gpu_faults: Vec<String>,
     /// Its labels.
-    pub labels: Arc<BTreeMap<String, String>>,
+    pub labels: Arc<TagList>,
     /// Pods on it that are not ours and not of a DaemonSet that is there.
     pub others: Vec<OtherPod>,
 }

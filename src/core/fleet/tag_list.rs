@@ -1,4 +1,5 @@
-//! The tags of a machine, in one piece of memory: there are as many lists of them as machines.
+//! The tags of a machine and the labels of its node, each in one piece of memory: there are as many lists of them as machines, and a map of one label
+//! takes as much as a map of eleven.
 //!
 //! Decides: nothing.
 
@@ -9,7 +10,25 @@ use serde::{Deserialize, Serialize};
 /// Separates keys and values. EC2 takes no tag that contains it.
 const END: char = '\0';
 
-/// Tags by key.
+/// What is looked up by a key, as labels are.
+pub trait Labelled {
+    /// The value of this key.
+    fn label(&self, key: &str) -> Option<&str>;
+}
+
+impl Labelled for BTreeMap<String, String> {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.get(key).map(String::as_str)
+    }
+}
+
+impl Labelled for TagList {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.get(key)
+    }
+}
+
+/// Tags or labels by key.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct TagList(Box<str>);
@@ -33,6 +52,14 @@ impl TagList {
         tags.remove(key);
         tags.extend(value.map(|value| (key.to_owned(), value.to_owned())));
         tags.into()
+    }
+}
+
+impl Extend<(String, String)> for TagList {
+    fn extend<T: IntoIterator<Item = (String, String)>>(&mut self, more: T) {
+        let mut tags = BTreeMap::from(self.clone());
+        tags.extend(more);
+        *self = tags.into();
     }
 }
 
@@ -67,6 +94,9 @@ mod tests {
         assert_eq!(BTreeMap::from(list.clone()), map);
         assert_eq!(list.with("b", None).iter().collect::<Vec<_>>(), [("a", "1"), ("c", "x y")]);
         assert_eq!(list.with("a", Some("2")).get("a"), Some("2"));
+        let mut more = list.clone();
+        more.extend([("a".to_owned(), "2".to_owned()), ("d".to_owned(), "3".to_owned())]);
+        assert_eq!(["a", "b", "d", "e"].map(|key| more.label(key)), [Some("2"), Some(""), Some("3"), None]);
         assert_eq!(serde_json::to_value(&list).unwrap(), serde_json::json!({"a": "1", "b": "", "c": "x y"}));
         assert_eq!(TagList::default().iter().count(), 0);
         let owned = list.with(crate::core::fleet::tags::CLUSTER_UID, Some("u"));

@@ -11,7 +11,7 @@ use crate::core::units::shared::Shared;
 use crate::core::workload::need::Need;
 
 use super::place::place;
-use super::request::{Apart, Demand, PlacementRequest};
+use super::request::{Demand, PlacementRequest};
 
 /// Machines for replicas, and what they cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,13 +26,13 @@ pub struct Alike {
 pub fn alike(request: &PlacementRequest, need: &Need, replicas: i64) -> Option<Alike> {
     let need = Shared::from(need.clone());
     let demand = |replica: i64| Demand {
-        key: format!("alike/{replica:06}"),
+        key: format!("alike/{replica:06}").into(),
         need: need.clone(),
         pools: Default::default(),
         owner: None,
         gang: None,
         rescue: false,
-        apart: Apart::default(),
+        apart: Default::default(),
         falls_back: false,
         buy_only: None,
     };

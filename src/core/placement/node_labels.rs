@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::core::fleet::Labelled;
 use crate::core::market::catalog::{Architecture, MachineType};
 use crate::core::market::{Capacity, CapacityType};
 use crate::core::workload::labels::{LabelOperator, LabelRequirement, LabelTerm};
@@ -130,9 +131,9 @@ impl<'a> ExpectedNode<'a> {
     }
 
     /// The labels that a node with these `actual` labels still lacks for a pod of `need`; `None` when it cannot meet the need at all.
-    pub fn lacking(&self, need: &Need, actual: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    pub fn lacking(&self, need: &Need, actual: &impl Labelled) -> Option<BTreeMap<String, String>> {
         let mut lacking = BTreeMap::new();
-        let has = |key: &str| actual.get(key).map(String::as_str);
+        let has = |key: &str| actual.label(key);
         if !need.instance_types.is_empty() && has(TYPE) != Some(self.capacity.instance_type.as_str()) {
             lacking.insert(TYPE.to_owned(), self.capacity.instance_type.to_string());
         }
@@ -148,10 +149,10 @@ impl<'a> ExpectedNode<'a> {
         Some(lacking)
     }
 
-    fn lacking_for(&self, term: &LabelTerm, actual: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    fn lacking_for(&self, term: &LabelTerm, actual: &impl Labelled) -> Option<BTreeMap<String, String>> {
         let mut lacking = BTreeMap::new();
         for want in term {
-            let now = actual.get(&want.key).map(String::as_str);
+            let now = actual.label(&want.key);
             if want.operator.holds(now) {
                 continue;
             }

@@ -2,6 +2,8 @@
 //!
 //! Decides: nothing; these are the outputs and their units.
 
+use std::sync::Arc;
+
 use crate::core::market::Capacity;
 use crate::core::record::Judgement;
 use crate::core::units::ids::{ClaimName, PoolName};
@@ -23,7 +25,7 @@ pub struct Assignment {
     /// Index into the request's demands.
     pub demand: usize,
     /// The demand's key.
-    pub key: String,
+    pub key: Arc<str>,
     /// Where it goes.
     pub target: Target,
 }
@@ -49,7 +51,7 @@ pub struct Unplaced {
     /// Index into the request's demands.
     pub demand: usize,
     /// The demand's key.
-    pub key: String,
+    pub key: Arc<str>,
     /// Every offer with its reason, for the first of the pod's pools that has the closest offer.
     pub judgement: Shared<Judgement>,
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::core::fleet::TagList;
 use crate::core::market::catalog::{Architecture, Catalog};
 use crate::core::market::egress::EgressPrices;
 use crate::core::market::quota::QuotaKey;
@@ -110,7 +111,7 @@ impl Learnt<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
     /// The stable name of the pod, `namespace/name`. Unique in a request; it breaks ties.
-    pub key: String,
+    pub key: Arc<str>,
     /// What it needs.
     pub need: Shared<Need>,
     /// The node pools that admit it; empty means any.
@@ -122,7 +123,7 @@ pub struct Demand {
     /// It replaces a pod whose machine EC2 takes: it is exempt from budgets, has the limits for rescues, and is placed before all others.
     pub rescue: bool,
     /// What other pods leave of the choice.
-    pub apart: Apart,
+    pub apart: Shared<Apart>,
     /// Its owner chose `spot-first`, and on-demand is now requested for it (see `need`): only a pool that falls back allows that.
     pub falls_back: bool,
     /// Only these may be bought for it; `None` allows all. It may use any room that is already paid for.
@@ -338,7 +339,7 @@ pub struct RoomNode {
     /// How many pods of each selector that spreads count by are on it.
     pub counts: Vec<i64>,
     /// Its labels, once it has joined.
-    pub labels: Option<Arc<BTreeMap<String, String>>>,
+    pub labels: Option<Arc<TagList>>,
     /// What its class adds.
     pub class: Arc<ClassLabels>,
     /// Fingerprints of needs that were tried there and that the scheduler did not bind.

@@ -91,7 +91,7 @@ fn problem_of(request: &PlacementRequest, rooms: &[Room], groups: &[Group]) -> P
 fn labels_ok(room: &Room, machine: &MachineType, wants: &Wants) -> bool {
     let node = ExpectedNode { capacity: &room.capacity, machine, class: &room.node.class };
     match &room.node.labels {
-        Some(actual) => node.lacking(wants.need, actual).is_some(),
+        Some(actual) => node.lacking(wants.need, &**actual).is_some(),
         None => node.meets(&wants.need.node_terms),
     }
 }

@@ -12,14 +12,15 @@ use super::Settings;
 use super::claims::queue::LaunchQueue;
 use super::index::{Claims, Index};
 use super::terms::Terms;
-use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, PodTarget, Step};
-use crate::core::fleet::{Claim, NodeClass, NodePool, Trigger};
+use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, Note, PodTarget, Step};
+use crate::core::fleet::{Claim, FrozenLaunch, NodeClass, NodePool, Trigger};
 use crate::core::market::reservation::ReservedOffer;
 use crate::core::market::{Capacity, Offer};
 use crate::core::placement::Learnt;
 use crate::core::record::{Decision, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::{Lane, Snapshot};
 use crate::core::units::Resources;
+use crate::core::units::alike::Alike;
 use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid, ZoneId};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::Shared;
@@ -75,6 +76,8 @@ pub(super) struct Pass<'a> {
     /// Node pools that admit a namespace.
     admitting: RefCell<BTreeMap<String, Shared<BTreeSet<PoolName>>>>,
     policy_hashes: RefCell<BTreeMap<PoolName, Arc<str>>>,
+    /// What machines are launched with that are bought in this pass.
+    launches: RefCell<Alike<FrozenLaunch>>,
     /// Where the pods stand that preferences select.
     standing: RefCell<BTreeMap<PodSelector, Rc<BTreeMap<Capacity, i64>>>>,
     pub(super) steps: Vec<Step>,
@@ -117,6 +120,7 @@ impl<'a> Pass<'a> {
             daemonsets: RefCell::default(),
             admitting: RefCell::default(),
             policy_hashes: RefCell::default(),
+            launches: RefCell::default(),
             standing: RefCell::default(),
             steps: Vec::new(),
             wake_at: None,
@@ -282,6 +286,13 @@ impl<'a> Pass<'a> {
         Arc::clone(self.policy_hashes.borrow_mut().entry(pool.name.clone()).or_insert_with(make))
     }
 
+    /// What a machine is launched with, shared with those that are launched with the same.
+    pub(super) fn shared_launch(&self, frozen: FrozenLaunch) -> Shared<FrozenLaunch> {
+        let mut frozen = Shared::from(frozen);
+        self.launches.borrow_mut().share(&mut frozen);
+        frozen
+    }
+
     /// This pass, as a number for ids: an id never stands for decisions of two moments.
     pub(super) fn moment(&self) -> u64 {
         self.now.0.unsigned_abs()
@@ -293,16 +304,23 @@ impl<'a> Pass<'a> {
     }
 
     /// An event, unless the same news of the same subject was reported before. `key` is what makes it news.
-    pub(super) fn emit(&mut self, subject: EventSubject, (kind, reason): (EventKind, &'static str), key: impl ToString, note: String) {
-        let event = Event { subject, kind, reason, key: key.to_string(), note };
+    pub(super) fn emit(&mut self, subject: EventSubject, what: (EventKind, &'static str), key: impl ToString, note: impl Into<Note>) {
+        let event = Event::new(subject, what, &key.to_string(), note);
         if !self.world.recorded.contains_key(&event.id()) {
-            self.step(Vec::new(), Vec::new(), vec![Action::Cluster(ClusterAction::Emit(event))]);
+            self.step(Vec::new(), Vec::new(), vec![Action::Cluster(ClusterAction::Emit(Box::new(event)))]);
         }
     }
 
     /// A decision about a machine as such, without an offer to choose. `key` holds the facts it rests on, where trigger and outcome do not
     /// say them: two operators that decide at one moment on different facts decide two things.
-    pub(super) fn machine_decision(&self, claim: &Claim, trigger: Trigger, outcome: Outcome, key: &str, text: String) -> Decision {
+    pub(super) fn machine_decision(
+        &self,
+        claim: &Claim,
+        trigger: Trigger,
+        outcome: Outcome,
+        key: &str,
+        text: impl Into<Arc<str>>,
+    ) -> Decision {
         let (kind, subject) = (format!("{}/{}", code_of(&trigger), code_of(&outcome)), format!("{}#{key}", claim.uid));
         Decision {
             id: DecisionId::derive(&self.world.cluster, &kind, &subject, self.moment()),
@@ -310,7 +328,7 @@ impl<'a> Pass<'a> {
             decided_at: self.now,
             trigger,
             outcome,
-            text,
+            text: text.into(),
             node_pool: Some(claim.spec.node_pool.clone()),
             workload: None,
             attribution: Default::default(),

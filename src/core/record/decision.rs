@@ -127,7 +127,7 @@ pub struct Decision {
     /// What was decided.
     pub outcome: Outcome,
     /// One sentence for people.
-    pub text: String,
+    pub text: Arc<str>,
     /// The node pool whose policy held.
     pub node_pool: Option<PoolName>,
     /// Whose work it is; `None` for a machine without work.

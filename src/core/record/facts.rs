@@ -183,27 +183,26 @@ pub struct Interruption {
     pub ran_for: Millis,
 }
 
-/// One row for the ledger.
+/// One row for the ledger. What is large is behind a pointer: a pass may make fifty thousand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
-#[allow(clippy::large_enum_variant, reason = "records are few and soon written; a box would be one in every place that makes them")]
 pub enum LedgerRecord {
     /// A decision.
     Decision(Box<Decision>),
     /// An instance was bought.
-    IntervalOpened(IntervalOpened),
+    IntervalOpened(Box<IntervalOpened>),
     /// An instance-hour got its price.
     HourPriced(HourPriced),
     /// An instance ended.
     IntervalClosed(IntervalClosed),
     /// A pod began to use GPUs.
-    OccupancyOpened(OccupancyOpened),
+    OccupancyOpened(Box<OccupancyOpened>),
     /// A pod stopped using GPUs.
     OccupancyClosed(OccupancyClosed),
     /// A pod was moved.
-    Migration(Migration),
+    Migration(Box<Migration>),
     /// EC2 took a machine back.
-    Interruption(Interruption),
+    Interruption(Box<Interruption>),
     /// A batch pod wrote a checkpoint.
     Checkpoint(Checkpoint),
 }

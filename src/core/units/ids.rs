@@ -33,6 +33,10 @@ macro_rules! name_type {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+            /// The name as text that others may hold, too.
+            pub fn text(&self) -> Arc<str> {
+                Arc::clone(&self.0)
+            }
         }
         impl From<&str> for $name {
             fn from(text: &str) -> Self {

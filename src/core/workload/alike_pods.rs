@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::company::PodRules;
 use super::need::{Need, Schedule};
 use super::owner::{Attribution, Workload};
-use super::pod::Pod;
+use super::pod::{Mobility, Pod};
 use crate::core::units::alike::Alike;
 
 /// The parts in use.
@@ -18,6 +18,7 @@ pub struct AlikePods {
     rules: Alike<PodRules>,
     workloads: Alike<Workload>,
     attributions: Alike<Attribution>,
+    mobilities: Alike<Mobility>,
     services: Alike<BTreeSet<String>>,
 }
 
@@ -31,6 +32,7 @@ impl AlikePods {
         self.rules.share(&mut pod.rules);
         self.workloads.share(&mut pod.workload);
         self.attributions.share(&mut pod.attribution);
+        self.mobilities.share(&mut pod.mobility);
         self.share_services(pod);
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::need::WorkloadKind;
 use crate::core::units::ids::{ObjectRef, Uid};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
 
 /// What one replica would have cost per hour otherwise, frozen when its pod was placed and carried by the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -59,9 +60,9 @@ pub struct Workload {
 /// A pod as identified in a decision.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PodIdentity {
-    /// Where and what.
+    /// Where and what; whoever names the pod shares it.
     #[serde(flatten)]
-    pub object: ObjectRef,
+    pub object: Shared<ObjectRef>,
     /// Its uid.
     pub uid: Uid,
 }

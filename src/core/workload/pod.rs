@@ -127,7 +127,7 @@ pub struct Pod {
     /// Whose work it is.
     pub workload: Shared<Workload>,
     /// How it can be moved.
-    pub mobility: Mobility,
+    pub mobility: Shared<Mobility>,
     /// What it needs, or why that cannot be read.
     pub need: NeedAnswer,
     /// Which pods it may run with, and who goes first.
@@ -141,7 +141,7 @@ pub struct Pod {
     /// Ready, and since when.
     pub ready_since: Option<Timestamp>,
     /// Why it does not run although its gate is lifted, as the scheduler or the kubelet says.
-    pub stuck: Option<Stuck>,
+    pub stuck: Option<Box<Stuck>>,
     /// Deletion was requested: by when it will be gone.
     pub deleting_until: Option<Timestamp>,
     /// `terminationGracePeriodSeconds`.
@@ -159,7 +159,7 @@ pub struct Pod {
     /// The pod it replaces.
     pub replaces: Option<Box<Replaces>>,
     /// It was released from its controller and keeps running until its replacement is there.
-    pub let_go: Option<LetGo>,
+    pub let_go: Option<Box<LetGo>>,
     /// EndpointSlices' services that list it at all.
     pub services: Shared<BTreeSet<String>>,
     /// ... and those that list it as ready.

@@ -72,7 +72,7 @@ pub struct ReadPod {
     /// Whose work it is.
     pub workload: Shared<Workload>,
     /// How it can be moved.
-    pub mobility: Mobility,
+    pub mobility: Shared<Mobility>,
     /// What it needs, or why that cannot be read.
     pub need: NeedAnswer,
     /// Which pods it may run with.
@@ -107,7 +107,7 @@ impl PodReader<'_> {
         let kind = need.as_ref().ok().map(|(need, _)| need.kind);
         ReadPod {
             workload: workload.into(),
-            mobility,
+            mobility: mobility.into(),
             need,
             rules,
             attribution: self.attribution(&manifest.metadata, kind).into(),

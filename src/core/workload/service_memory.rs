@@ -43,7 +43,7 @@ impl ServiceMemory {
             }
             let look = looks.entry(&pod.workload).or_insert(Look { ready: 0, asked: -i64::from(schedule.spares) });
             look.ready += i64::from(pod.ready_since.is_some() && pod.deleting_until.is_none());
-            let stated = if let Mobility::Surge { deployment_uid, .. } = &pod.mobility { wanted.get(deployment_uid) } else { None };
+            let stated = if let Mobility::Surge { deployment_uid, .. } = &*pod.mobility { wanted.get(deployment_uid) } else { None };
             match stated {
                 Some(replicas) => look.asked = replicas - i64::from(schedule.spares),
                 None => look.asked += i64::from(pod.let_go.is_none()),

@@ -35,7 +35,7 @@ pub async fn emit(cluster: &LiveCluster, event: &Event) -> Result<Applied, Clust
         metadata: ObjectMeta { name: Some(name(event, &regarding)), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
         action: Some(event.reason.to_owned()),
         event_time: Some(MicroTime(now)),
-        note: Some(cut(&event.note, NOTE_LIMIT).to_owned()),
+        note: Some(cut(&event.note.to_string(), NOTE_LIMIT).to_owned()),
         reason: Some(event.reason.to_owned()),
         regarding: Some(regarding),
         reporting_controller: Some(names::REPORTING_CONTROLLER.to_owned()),
@@ -121,13 +121,8 @@ mod tests {
 
     #[test]
     fn the_same_news_of_the_same_object_has_the_same_name_however_it_is_worded() {
-        let event = |key: &str, note: &str| Event {
-            subject: EventSubject::Pool("gpu".into()),
-            kind: EventKind::Normal,
-            reason: "Launched",
-            key: key.into(),
-            note: note.into(),
-        };
+        let event =
+            |key: &str, note: &str| Event::new(EventSubject::Pool("gpu".into()), (EventKind::Normal, "Launched"), key, note.to_owned());
         let about = reference::<GpuNodePool>("gpu");
         assert_eq!(name(&event("a", "said so"), &about), name(&event("a", "said otherwise"), &about));
         assert_ne!(name(&event("a", "said so"), &about), name(&event("b", "said so"), &about));

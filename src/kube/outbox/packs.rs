@@ -213,7 +213,7 @@ mod tests {
         decision.id = DecisionId(derive_uuid(&["test", &n.to_string()]));
         decision.decided_at = Timestamp(1_784_555_070_000 + n as i64 * 100);
         decision.pods[0].uid = derive_uuid(&["pod", &n.to_string()]).to_string().as_str().into();
-        decision.text = format!("decision {n}: ${}.{:04}/h", n % 7, n * 7_919 % 10_000);
+        decision.text = format!("decision {n}: ${}.{:04}/h", n % 7, n * 7_919 % 10_000).into();
         LedgerRecord::Decision(Box::new(decision))
     }
 

@@ -103,7 +103,7 @@ fn a_waiting_pod_is_read_whole() {
     assert_eq!((found.phase, found.resource_version.as_str(), found.created_at), (PodPhase::Gated, "41", Timestamp(1_784_555_070_000)));
     assert_eq!((found.workload.kind.as_str(), found.workload.object.to_string().as_str()), ("Deployment", "ml/chat"));
     let surge = Mobility::Surge { replica_set: "rs-1".into(), deployment: "chat".into(), deployment_uid: "d-1".into() };
-    assert_eq!((found.mobility, found.termination_grace), (surge, Millis::from_secs(90)));
+    assert_eq!((found.mobility, found.termination_grace), (surge.into(), Millis::from_secs(90)));
     assert_eq!((found.attribution.team.as_deref(), found.attribution.cost_center.as_deref()), (Some("ml"), Some("4711")));
     assert_eq!((found.claim, found.attempt, found.let_go, found.deleting_until), (None, 0, None, None));
 }
@@ -171,10 +171,10 @@ fn a_pod_that_was_let_go_keeps_its_workload() {
     for workload in [None, Some(own), Some(others)] {
         let found = orphan(workload, deployment.clone());
         assert_eq!((found.workload.kind.as_str(), found.workload.object.name.as_str()), ("Deployment", "chat"));
-        assert_eq!((found.mobility, found.let_go.unwrap().at), (surge.clone(), Timestamp(5)));
+        assert_eq!((found.mobility, found.let_go.unwrap().at), (surge.clone().into(), Timestamp(5)));
     }
     let job = orphan(None, json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "train", "uid": "rs-1", "controller": false }));
-    assert_eq!(job.mobility, Mobility::Job { job: "train".into(), job_uid: "rs-1".into() });
+    assert_eq!(*job.mobility, Mobility::Job { job: "train".into(), job_uid: "rs-1".into() });
 }
 
 #[test]
@@ -182,11 +182,11 @@ fn controllers_that_are_not_seen_never_allow_a_surge() {
     let nobody = Controllers::default();
     let unseen = read_with(&nobody, &Endpoints::default(), &pod(json!({})));
     assert_eq!((unseen.workload.kind.as_str(), unseen.workload.object.name.as_str()), ("Deployment", "chat"));
-    assert!(matches!(unseen.mobility, Mobility::BreakFirst { .. }));
+    assert!(matches!(*unseen.mobility, Mobility::BreakFirst { .. }));
     let recreate = read_with(&owners("Recreate"), &Endpoints::default(), &pod(json!({})));
-    assert_eq!(recreate.mobility, Mobility::BreakFirst { because: "the strategy of Deployment chat is Recreate".into() });
+    assert_eq!(*recreate.mobility, Mobility::BreakFirst { because: "the strategy of Deployment chat is Recreate".into() });
     let host = read(json!({ "spec": { "hostNetwork": true } }));
-    assert!(matches!(host.mobility, Mobility::BreakFirst { because } if because.contains("host network")));
+    assert!(matches!(&*host.mobility, Mobility::BreakFirst { because } if because.contains("host network")));
 }
 
 #[test]
@@ -214,9 +214,9 @@ fn services_are_read_from_endpoint_slices() {
 fn volumes_that_many_nodes_may_mount_surge_and_others_break_first_and_bind_the_pod_to_their_zone() {
     let mounting = |claim: &str| read(json!({ "spec": { "volumes": [{ "name": "w", "persistentVolumeClaim": { "claimName": claim } }] } }));
     let shared = mounting("weights");
-    assert!(matches!(shared.mobility, Mobility::Surge { .. }), "{:?}", shared.mobility);
+    assert!(matches!(*shared.mobility, Mobility::Surge { .. }), "{:?}", shared.mobility);
     let disk = mounting("disk");
-    assert!(matches!(&disk.mobility, Mobility::BreakFirst { because } if because.contains("ReadWriteOnce")), "{:?}", disk.mobility);
+    assert!(matches!(&*disk.mobility, Mobility::BreakFirst { because } if because.contains("ReadWriteOnce")), "{:?}", disk.mobility);
     let (need, _) = disk.need.unwrap();
     assert_eq!(need.node_terms[0][0].to_string(), "topology.kubernetes.io/zone In (use1-az4)");
 }

@@ -63,7 +63,7 @@ pub(super) fn decision_row(d: &Decision, at: &str) -> String {
     row.text("cluster", &*d.cluster);
     row.plain("trigger", Some(code_of(&d.trigger)));
     row.plain("outcome", Some(code_of(&d.outcome)));
-    row.text("text", d.text.as_str());
+    row.text("text", &*d.text);
     row.text("node_pool", d.node_pool.as_ref().map(|pool| pool.as_str()));
     write_owner(&mut row, d);
     row.json("pods", Some(&d.pods));

@@ -241,7 +241,7 @@ fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: T
         Trigger::ScheduledMaintenance => machine.is_some_and(|m| m.was_scheduled),
         Trigger::InstanceLost => machine.is_none_or(|m| !m.alive()),
         Trigger::Expired => expired,
-        Trigger::Drifted => world.kube.templates.get(&claim.spec.node_class).is_none_or(|t| t.name != claim.spec.launch_template),
+        Trigger::Drifted => world.kube.templates.get(&claim.spec.node_class).is_none_or(|t| t.name != claim.spec.frozen.launch_template),
         Trigger::Deleted => claim.deleting || pool.is_none_or(|p| p.deleting),
         Trigger::ReservationEnding => {
             let named = world.account.reservation.as_ref().filter(|r| Some(&r.id) == claim.spec.reservation.as_ref());

@@ -25,7 +25,7 @@ pub fn at_the_date(world: &mut World, id: &InstanceId, now: Timestamp) {
     if claim.deleting || world.kube.unreadable.contains(&claim.name) || (claim.status.moving.is_some() && !for_this(claim)) {
         return;
     }
-    let movable = |p: &&Pod| matches!(p.mobility, Mobility::Surge { .. } | Mobility::Job { .. });
+    let movable = |p: &&Pod| matches!(*p.mobility, Mobility::Surge { .. } | Mobility::Job { .. });
     let runs = |p: &&Pod| p.phase == PodPhase::Running && p.claim.as_ref() == Some(&claim.name) && p.deleting_until.is_none();
     let settled = |p: &&Pod| p.ready_since.is_some_and(|since| now.since(since) > JUST_STARTED);
     let left = |p: &&Pod| p.let_go.is_some();

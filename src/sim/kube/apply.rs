@@ -74,7 +74,7 @@ impl Kube {
             }
             ClusterAction::LetGoOfDeployment { target, mark, deployment } => {
                 let applied = self.patch(target, |changed| {
-                    changed.pod.let_go = Some(mark.clone());
+                    changed.pod.let_go = Some(Box::new(mark.clone()));
                     changed.rewrite(|manifest| manifests::let_go_of_deployment(manifest, mark, deployment));
                 })?;
                 later.push((now + Millis(300), Event::Reconciles(Owner::Replicated(deployment.0.clone()))));
@@ -82,7 +82,7 @@ impl Kube {
             }
             ClusterAction::LetGoOfJob { target, mark, job } => {
                 let applied = self.patch(target, |changed| {
-                    changed.pod.let_go = Some(mark.clone());
+                    changed.pod.let_go = Some(Box::new(mark.clone()));
                     changed.rewrite(|manifest| manifests::let_go_of_job(manifest, mark, job));
                 })?;
                 later.push((now + Millis(1_300), Event::Reconciles(Owner::Job(job.0.clone()))));
@@ -126,7 +126,7 @@ impl Kube {
             }
             ClusterAction::SetPoolStatus { pool, status } => {
                 self.bump(Lane::Pool(pool.clone()));
-                self.pool_statuses.insert(pool.clone(), status.clone());
+                self.pool_statuses.insert(pool.clone(), (**status).clone());
                 Ok(Applied { lane: Lane::Pool(pool.clone()), resource_version: None })
             }
             ClusterAction::SetClassStatus { class, status } => {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::core::fleet::Labelled;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::{Mebibytes, Millicores, Resources};
 
@@ -24,8 +25,8 @@ pub struct Wanted {
 
 impl Wanted {
     /// Whether a node with these labels has what is wanted.
-    pub fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
-        labels.get(&self.key).is_some_and(|have| self.values.contains(have)) == self.one_of
+    pub fn holds(&self, labels: &impl Labelled) -> bool {
+        labels.label(&self.key).is_some_and(|have| self.values.iter().any(|value| value == have)) == self.one_of
     }
 }
 
@@ -120,7 +121,7 @@ impl Asks {
     }
 
     /// Whether a node with these labels has what its node selector and node affinity want.
-    pub fn takes_node(&self, has: &BTreeMap<String, String>) -> bool {
+    pub fn takes_node(&self, has: &impl Labelled) -> bool {
         self.node.is_empty() || self.node.iter().any(|term| term.iter().all(|wanted| wanted.holds(has)))
     }
 
@@ -210,7 +211,7 @@ mod tests {
             (asks.resources, asks.gpu_memory, &*asks.ports, &*asks.claims),
             (resources, Mebibytes(20_480), &[8_080][..], &["weights".to_owned()][..])
         );
-        let node = |zone: &str, kind: &str| {
+        let node = |zone: &str, kind: &str| -> BTreeMap<String, String> {
             [("topology.kubernetes.io/zone", zone), ("node.kubernetes.io/instance-type", kind)]
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
                 .into()

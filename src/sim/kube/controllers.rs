@@ -182,12 +182,12 @@ impl Kube {
         let manifest = Arc::new(manifests::pod(&template.manifest, &name, controller));
         let object = ObjectRef { namespace: NAMESPACE.into(), name };
         let pod = Pod {
-            identity: PodIdentity { object: object.clone(), uid: uid.clone() },
+            identity: PodIdentity { object: object.clone().into(), uid: uid.clone() },
             resource_version: String::new(),
             created_at: whole_second(now),
             // These and their kind are read from the manifest before anybody sees the pod.
             workload: Workload { kind: String::new(), object }.into(),
-            mobility: Mobility::Bare,
+            mobility: Mobility::Bare.into(),
             need: Err(Vec::new()),
             rules: Default::default(),
             attribution: Default::default(),

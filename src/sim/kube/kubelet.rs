@@ -2,6 +2,7 @@
 //!
 //! Decides: as kubelets do. A pod whose machine is gone stays in the API until somebody removes it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::apply::whole_second;
@@ -59,7 +60,10 @@ impl Kube {
             allocatable,
             labelled: false,
             tainted: false,
-            state: NodeState { labels: Arc::new(labels.map(|(key, value)| (key.to_owned(), value)).into()), ..NodeState::default() },
+            state: NodeState {
+                labels: Arc::new(BTreeMap::from(labels.map(|(key, value)| (key.to_owned(), value))).into()),
+                ..NodeState::default()
+            },
         };
         self.put_node(SimNode { node, claim: None, dead: false, joined_at: now, cut_off: None, silence: None });
     }

@@ -42,7 +42,7 @@ impl Around {
             Err(fault) => (PodManifest::default(), (Err(vec![format!("the pod's manifest cannot be read: {fault}")]), Default::default())),
         };
         let ReadPod { workload, mobility, need, rules, attribution, termination_grace } =
-            reader.read(&manifest, asked, pod.let_go.as_ref());
+            reader.read(&manifest, asked, pod.let_go.as_deref());
         (pod.workload, pod.mobility, pod.need, pod.rules) = (workload, mobility, need, rules);
         (pod.attribution, pod.termination_grace) = (attribution, termination_grace);
         pod
@@ -164,7 +164,7 @@ mod tests {
         let pod = kube.pods.values().next().map(|p| p.object.pod.clone()).unwrap();
         assert!(pod.need.is_ok(), "{:?}", pod.need);
         assert_eq!(pod.workload.kind, keeper.kind());
-        pod.mobility
+        (*pod.mobility).clone()
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Kube {
                 // The condition was False from the start (SchedulingGated), so its time is that of the pod.
                 let since = whole_second(pod.pod.created_at);
                 if pod.pod.stuck.as_ref().is_none_or(|stuck| stuck.said != said) {
-                    self.change_pod(uid, |p| p.pod.stuck = Some(Stuck { since, said }));
+                    self.change_pod(uid, |p| p.pod.stuck = Some(Box::new(Stuck { since, said })));
                 }
                 later.push((now + AGAIN, Event::Schedules(uid.clone())));
             }
@@ -68,7 +68,7 @@ impl Kube {
     }
 
     fn label(&self, node: &NodeName, key: &str) -> Option<&str> {
-        self.nodes.get(node)?.object.node.state.labels.get(key).map(String::as_str)
+        self.nodes.get(node)?.object.node.state.labels.get(key)
     }
 
     fn find_node(&self, pod: &SimPod) -> Result<NodeName, String> {
@@ -85,13 +85,13 @@ impl Kube {
 
     /// Why the pod may not run on a node.
     fn refuses(&self, node: &SimNode, pod: &SimPod) -> Option<&'static str> {
-        let (asks, labels) = (&pod.asks, &node.node.state.labels);
+        let (asks, labels) = (&pod.asks, &*node.node.state.labels);
         let used = self.used_on(&node.node.name);
         let tolerates =
             |key: &str, value: Option<&str>| asks.tolerates.iter().any(|(k, v)| k == key && v.as_deref().is_none_or(|v| Some(v) == value));
         let claim = node.claim.as_ref().map_or("none-yet", |claim| claim.as_str());
         let tainted = !tolerates("lowtide.dev/claim", Some(claim)) || (node.node.tainted && !tolerates(LEAVING, None));
-        let zone = labels.get(ZONE).map_or("", String::as_str);
+        let zone = labels.get(ZONE).unwrap_or("");
         let checks: [(bool, &'static str); 8] = [
             (!node.node.ready, "node(s) had untolerated taint {node.kubernetes.io/not-ready: }"),
             (tainted, "node(s) had untolerated taint"),
@@ -147,13 +147,13 @@ impl Kube {
 
     fn exceeds(&self, spread: &Others, node: &SimNode, pod: &SimPod) -> bool {
         let Some(here) = node.node.state.labels.get(&spread.domain) else { return true };
-        let counts = |n: &&SimNode| pod.asks.takes_node(&n.node.state.labels);
+        let counts = |n: &&SimNode| pod.asks.takes_node(&*n.node.state.labels);
         let eligible: BTreeMap<&NodeName, &str> = self
             .nodes
             .values()
             .map(|n| &n.object)
             .filter(counts)
-            .filter_map(|n| Some((&n.node.name, n.node.state.labels.get(&spread.domain)?.as_str())))
+            .filter_map(|n| Some((&n.node.name, n.node.state.labels.get(&spread.domain)?)))
             .collect();
         let mut pods: BTreeMap<&str, i64> = eligible.values().map(|domain| (*domain, 0)).collect();
         for (other, on) in self.scheduled().filter(|(p, _)| p.pod.deleting_until.is_none() && spread.selects(&p.asks.labels)) {
@@ -162,7 +162,7 @@ impl Kube {
             }
         }
         let least = pods.values().min().copied().unwrap_or(0);
-        pods.get(here.as_str()).copied().unwrap_or(0) + 1 - least > spread.max_skew
+        pods.get(here).copied().unwrap_or(0) + 1 - least > spread.max_skew
     }
 
     /// Every volume can be reached from `zone`, and none is one that another pod has to itself.

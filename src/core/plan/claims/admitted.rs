@@ -27,17 +27,17 @@ pub(super) fn objection(pass: &Pass, claim: &Claim, pool: &NodePool) -> Option<S
 fn of_the_class(pass: &Pass, claim: &Claim, class: &NodeClass) -> Option<String> {
     let (spec, at) = (&claim.spec, &claim.spec.capacity);
     // The class's status says in which zone a subnet is, and its spec which subnets are meant.
-    if class.zones.get(&at.zone) != Some(&spec.subnet) || !class.subnets.contains(&spec.subnet) {
-        return Some(format!("its class {} has no subnet {} in {}", class.name, spec.subnet, at.zone));
+    if class.zones.get(&at.zone) != Some(&spec.frozen.subnet) || !class.subnets.contains(&spec.frozen.subnet) {
+        return Some(format!("its class {} has no subnet {} in {}", class.name, spec.frozen.subnet, at.zone));
     }
     let template = class.launch_template.as_ref().map(|(name, _)| name);
-    if template.is_some_and(|name| *name != spec.launch_template) {
-        return Some(format!("its class {} makes nodes from another launch template than {}", class.name, spec.launch_template));
+    if template.is_some_and(|name| *name != spec.frozen.launch_template) {
+        return Some(format!("its class {} makes nodes from another launch template than {}", class.name, spec.frozen.launch_template));
     }
     let architecture = pass.world.catalog.types.get(&at.instance_type).map(|machine| machine.architecture);
     let image = architecture.and_then(|a| class.images.of(a)).map(|image| &image.id);
-    if spec.image.as_ref() != image {
-        let named = spec.image.as_deref().unwrap_or("that of the launch template");
+    if spec.frozen.image.as_ref() != image {
+        let named = spec.frozen.image.as_deref().unwrap_or("that of the launch template");
         return Some(format!("its image is {named}, and not what its class {} boots", class.name));
     }
     let reserved = spec.reservation.as_ref().is_some_and(|id| !class.reservations.iter().any(|named| named.id == *id));

@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::fleet::{Claim, ClaimSpec, Instance, NodeClass, NodePool, Ownership, Trigger, UnreadableClaim, tags};
+use crate::core::fleet::{Claim, ClaimSpec, FrozenLaunch, Instance, NodeClass, NodePool, Ownership, Trigger, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::reservation::NamedReservation;
 use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
 
 /// What a person lets be taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -157,11 +158,13 @@ fn spec_for(ours: &Ours, machine: &Instance, prices: AdoptedPrices) -> Result<(C
             .unwrap_or_else(|| DecisionId::derive(ours.cluster, "adopt", machine.id.as_str(), 0)),
         trigger: Trigger::Adopted,
         attempt: 1,
-        launch_template,
-        launch_template_version,
-        subnet: class.zones.get(&machine.capacity.zone).cloned().unwrap_or_else(|| "adopted".to_owned()),
-        image: None,
-        tags: class.tags.clone(),
+        frozen: Shared::from(FrozenLaunch {
+            launch_template,
+            launch_template_version,
+            subnet: class.zones.get(&machine.capacity.zone).cloned().unwrap_or_else(|| "adopted".to_owned()),
+            image: None,
+            tags: class.tags.clone(),
+        }),
         bought_for: Vec::new(),
         bindings: None,
         sharing: class.sharing,

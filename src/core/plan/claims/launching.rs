@@ -95,8 +95,8 @@ fn close_region(pass: &Pass, claim: &Claim, failure: &LaunchFailure) -> Option<A
 fn template_is_gone(pass: &Pass, claim: &Claim, failure: &LaunchFailure) -> Option<Action> {
     let class = pass.world.classes.get(&claim.spec.node_class)?;
     // A class that uses another template by now needs nothing.
-    let same = class.launch_template.as_ref().is_some_and(|(name, _)| *name == claim.spec.launch_template);
-    let text = format!("launch template {} is gone from EC2 ({}): it is made again", claim.spec.launch_template, failure.code);
+    let same = class.launch_template.as_ref().is_some_and(|(name, _)| *name == claim.spec.frozen.launch_template);
+    let text = format!("launch template {} is gone from EC2 ({}): it is made again", claim.spec.frozen.launch_template, failure.code);
     let ready = Err(ClassProblem { reason: "LaunchTemplateGone".to_owned(), text });
     let status = ClassStatus {
         zones: class.zones.clone(),
@@ -105,7 +105,7 @@ fn template_is_gone(pass: &Pass, claim: &Claim, failure: &LaunchFailure) -> Opti
         images: class.kept_images(),
         ready,
     };
-    same.then(|| cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status }))
+    same.then(|| cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status: Box::new(status) }))
 }
 
 pub(in crate::core::plan) fn launch(pass: &mut Pass, claim: &Claim) {
@@ -168,7 +168,7 @@ fn refuse(pass: &mut Pass, claim: &Claim, objection: &str) {
 
 /// The launch a claim stands for: a function of the claim alone, so that asking twice is asking once.
 fn launch_of((cluster_name, cluster_uid): (&str, &str), claim: &Claim) -> Launch {
-    let mut all_tags = claim.spec.tags.clone();
+    let mut all_tags = claim.spec.frozen.tags.clone();
     for (key, value) in [
         (tags::CLUSTER, cluster_name),
         (tags::CLUSTER_UID, cluster_uid),
@@ -185,10 +185,10 @@ fn launch_of((cluster_name, cluster_uid): (&str, &str), claim: &Claim) -> Launch
         claim_uid: claim.uid.clone(),
         capacity: claim.spec.capacity.clone(),
         client_token: client_token(&claim.uid, claim.spec.attempt),
-        launch_template: claim.spec.launch_template.clone(),
-        launch_template_version: claim.spec.launch_template_version.clone(),
-        subnet: claim.spec.subnet.clone(),
-        image: claim.spec.image.clone(),
+        launch_template: claim.spec.frozen.launch_template.clone(),
+        launch_template_version: claim.spec.frozen.launch_template_version.clone(),
+        subnet: claim.spec.frozen.subnet.clone(),
+        image: claim.spec.frozen.image.clone(),
         reservation: claim.spec.reservation.clone(),
         tags: all_tags,
     }

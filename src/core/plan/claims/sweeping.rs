@@ -204,7 +204,8 @@ fn unclaimed_decision(pass: &Pass, instance: &Instance) -> Decision {
         text: format!(
             "{} ({}) carries our UID and no claim has stood for it for {}",
             instance.id, instance.capacity, pass.settings.orphan_grace
-        ),
+        )
+        .into(),
         node_pool: None,
         workload: None,
         attribution: Default::default(),

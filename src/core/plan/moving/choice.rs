@@ -102,7 +102,7 @@ pub(super) fn waits(pass: &Pass, successor: &Claim) -> bool {
 pub(super) fn kept_by_a_pod(pass: &Pass, claim: &Claim) -> Option<Held> {
     let ours = pass.index.pods_on(&claim.name).iter().filter(|pod| !pod.finished()).map(|pod| (pod.stay(), pod.object()));
     let node = pass.index.node_on(claim.status.instance.as_ref());
-    let others = node.into_iter().flat_map(|node| &node.state.others).map(|other| (other.stays, &other.pod.object));
+    let others = node.into_iter().flat_map(|node| &node.state.others).map(|other| (other.stays, &*other.pod.object));
     let (stay, pod) = ours.chain(others).filter(|(stay, _)| stay.holds(pass.now_by_ec2())).max()?;
     let until = if let Stay::Until(at) = stay { Some(at) } else { None };
     Some(Held::Pod { name: format!("{}/{}", pod.namespace, pod.name), until })

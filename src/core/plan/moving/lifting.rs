@@ -45,7 +45,7 @@ fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> boo
     let Some(machine) = pass.world.catalog.types.get(&claim.spec.capacity.instance_type) else { return true };
     let class = pass.world.classes.get(&claim.spec.node_class).map(|c| class_labels(c, &claim.spec.capacity.zone)).unwrap_or_default();
     let expected = ExpectedNode { capacity: &claim.spec.capacity, machine, class: &class };
-    match expected.lacking(need, &node.state.labels) {
+    match expected.lacking(need, &*node.state.labels) {
         Some(labels) if labels.is_empty() => return true,
         Some(labels) => {
             let (name, claim) = (node.name.clone(), claim.name.clone());
@@ -74,7 +74,7 @@ fn is_near_by_label(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> b
     let node_of = |c: &Claim| Some((c.name.clone(), pass.world.nodes.get(c.status.node.as_ref()?)?));
     let differs = beside.filter_map(node_of).find(|(_, there)| there.state.labels.get(ZONE) != Some(form));
     let Some((of, there)) = differs.map(|(of, there)| (of, there.name.clone())) else { return true };
-    let labels = [(ZONE.to_owned(), form.clone())].into();
+    let labels = [(ZONE.to_owned(), form.to_owned())].into();
     let mark = ClusterAction::MarkNode { node: there.clone(), claim: of, taint: false, labels };
     pass.step(vec![Lane::Node(there)], Vec::new(), vec![Action::Cluster(mark)]);
     false
@@ -83,7 +83,7 @@ fn is_near_by_label(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> b
 /// Two pods of one Job never run at once: the checkpoint must be whole before it is read.
 fn predecessor_runs(pass: &Pass, pod: &Pod) -> bool {
     let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
-    let Mobility::Job { job_uid, .. } = &pod.mobility else { return false };
+    let Mobility::Job { job_uid, .. } = &*pod.mobility else { return false };
     let known = pass.world.held(pod).replaces.and_then(|r| pass.world.pods.get(&r.pod.uid));
     batch && (known.is_some_and(|old| !old.finished()) || pass.index.of_job(job_uid).iter().any(|old| is_left(pass, old, pod, job_uid)))
 }
@@ -93,7 +93,7 @@ fn predecessor_runs(pass: &Pass, pod: &Pod) -> bool {
 fn is_left(pass: &Pass, old: &Pod, pod: &Pod, job: &Uid) -> bool {
     let of_it = match &old.let_go {
         Some(mark) => mark.controller == *job,
-        None => matches!(&old.mobility, Mobility::Job { job_uid, .. } if job_uid == job),
+        None => matches!(&*old.mobility, Mobility::Job { job_uid, .. } if job_uid == job),
     };
     of_it
         && old.identity.uid != pod.identity.uid

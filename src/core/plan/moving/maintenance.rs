@@ -122,7 +122,7 @@ fn work_of(pass: &Pass, claim: &Claim, pods: &[&Pod]) -> Work {
     let grace = |pod: &&Pod| schedule(pod).and_then(|s| s.checkpoint_grace).unwrap_or(pod.termination_grace);
     let quiet: BTreeSet<_> = pods.iter().filter_map(|pod| schedule(pod).and_then(|s| s.quiet_hours).or(of_pool)).collect();
     Work {
-        serves: pods.iter().any(|pod| !matches!(pod.mobility, Mobility::Job { .. } | Mobility::Bare)),
+        serves: pods.iter().any(|pod| !matches!(*pod.mobility, Mobility::Job { .. } | Mobility::Bare)),
         quiet: quiet.into_iter().collect(),
         grace: pods.iter().map(grace).max().unwrap_or_default(),
     }

@@ -52,7 +52,7 @@ fn move_pod(pass: &mut Pass, claim: &Claim, mark: &MoveMark, pod: &Pod) {
         // Still gated: `buying` binds it elsewhere.
         PodPhase::Gated | PodPhase::GatedByOthers | PodPhase::Succeeded | PodPhase::Failed => {}
         PodPhase::Pending => remake_unstarted(pass, pod),
-        PodPhase::Running => match &pod.mobility {
+        PodPhase::Running => match &*pod.mobility {
             Mobility::Surge { replica_set, deployment, deployment_uid } => {
                 let owner = (deployment.clone(), deployment_uid.clone());
                 surge(pass, claim, mark, pod, replica_set, owner, deadline);
@@ -69,7 +69,7 @@ fn remake_unstarted(pass: &mut Pass, pod: &Pod) {
     if pod.deleting_until.is_some() || pod.node.is_some() {
         return;
     }
-    if pod.mobility == Mobility::Bare {
+    if *pod.mobility == Mobility::Bare {
         let note = "its machine is leaving before it started, and nobody remakes a bare pod: delete and create it again".to_owned();
         pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotRemade"), "unstarted", note);
         return;
@@ -116,7 +116,7 @@ fn surge(
 
 /// Its Deployment was scaled down meanwhile: it has as many pods as it wants without this one, all Ready, and makes none for it.
 fn unwanted(pass: &Pass, old: &Pod) -> bool {
-    let Mobility::Surge { deployment_uid, .. } = &old.mobility else { return false };
+    let Mobility::Surge { deployment_uid, .. } = &*old.mobility else { return false };
     let Some(wanted) = pass.world.replicas_wanted.get(deployment_uid).filter(|_| pass.replacement_of(old).is_none()) else { return false };
     let counts = |p: &&Pod| p.let_go.is_none() && p.deleting_until.is_none() && !p.finished();
     let others: Vec<&Pod> = pass.index.of_workload(&old.workload).iter().copied().filter(counts).collect();
@@ -196,9 +196,9 @@ fn rehearsal(pass: &mut Pass, pod: &Pod, ends_first: bool, last_call: Option<Tim
 }
 
 /// An event that belongs to a step and is not written if the step stops before.
-fn pod_event(pass: &Pass, pod: &Pod, (kind, reason): (EventKind, &'static str), mark: &MoveMark, note: String) -> Option<ClusterAction> {
-    let event = Event { subject: EventSubject::Pod(pod.identity.clone()), kind, reason, key: mark.decision.to_string(), note };
-    (!pass.world.recorded.contains_key(&event.id())).then_some(ClusterAction::Emit(event))
+fn pod_event(pass: &Pass, pod: &Pod, what: (EventKind, &'static str), mark: &MoveMark, note: String) -> Option<ClusterAction> {
+    let event = Event::new(EventSubject::Pod(pod.identity.clone()), what, &mark.decision.to_string(), note);
+    (!pass.world.recorded.contains_key(&event.id())).then_some(ClusterAction::Emit(Box::new(event)))
 }
 
 /// Moving a pod that ends before its machine does would only cost work.
@@ -281,7 +281,7 @@ fn give_back_finished(pass: &mut Pass) {
     let finished: Vec<&Pod> = pass.index.let_go().iter().copied().filter(|p| p.phase == PodPhase::Succeeded).collect();
     for pod in finished {
         let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
-        if let (Mobility::Job { job_uid, .. }, true) = (&pod.mobility, batch) {
+        if let (Mobility::Job { job_uid, .. }, true) = (&*pod.mobility, batch) {
             let action = ClusterAction::GiveBackToJob { target: target(pod), job_uid: job_uid.clone() };
             pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]);
         }

@@ -164,7 +164,7 @@ fn read_ec2_states(pass: &mut Pass) {
         {
             continue;
         }
-        let Some((code, said_at)) = instance.spot_request_status.clone() else { continue };
+        let Some((code, said_at)) = instance.spot_request_status.as_deref().cloned() else { continue };
         let alive = matches!(instance.state, InstanceState::Pending | InstanceState::Running);
         if !alive || !DOOMED_REQUEST.contains(&code.as_str()) {
             continue;

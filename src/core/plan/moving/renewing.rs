@@ -69,7 +69,7 @@ pub(super) fn renew<'a>(pass: &mut Pass<'a>, budgets: &mut Budgets<'a>) {
 /// Workloads with a pod on the machine that must end before it is made again: of them one machine is left at a time.
 fn ending_first<'a>(pass: &Pass<'a>, claim: &Claim) -> BTreeSet<&'a Workload> {
     let pods = pass.index.pods_on(&claim.name).iter();
-    pods.filter(|pod| !matches!(pod.mobility, Mobility::Surge { .. })).map(|pod| &*pod.workload).collect()
+    pods.filter(|pod| !matches!(*pod.mobility, Mobility::Surge { .. })).map(|pod| &*pod.workload).collect()
 }
 
 /// The machines that are due, in no order.
@@ -104,7 +104,7 @@ fn due<'a>(pass: &Pass<'a>) -> Vec<Due<'a>> {
 
 /// A pod on the machine would lose work, and will be done by itself.
 fn does_jobs(pass: &Pass, claim: &Claim) -> bool {
-    pass.index.pods_on(&claim.name).iter().any(|pod| matches!(pod.mobility, Mobility::Job { .. } | Mobility::Bare))
+    pass.index.pods_on(&claim.name).iter().any(|pod| matches!(*pod.mobility, Mobility::Job { .. } | Mobility::Bare))
 }
 
 /// In what the machine differs from what its pool and class would make now; `None` while it does not, or while the class can make none.
@@ -119,12 +119,15 @@ fn drift_of<'a>(
     let (template, _) = class.launch_template.as_ref()?;
     // What a machine was launched from that was taken over is not known.
     let made_by_us = spec.adopted.is_none();
-    if made_by_us && spec.launch_template != *template {
-        return Some(format!("its class {} makes nodes from launch template {template} now, not {}", class.name, spec.launch_template));
+    if made_by_us && spec.frozen.launch_template != *template {
+        return Some(format!(
+            "its class {} makes nodes from launch template {template} now, not {}",
+            class.name, spec.frozen.launch_template
+        ));
     }
     let kind = catalog.types.get(&spec.capacity.instance_type);
     let image = kind.and_then(|kind| class.images.of(kind.architecture)).map(|image| &image.id);
-    if let (true, Some(now), Some(then)) = (made_by_us, image, &spec.image)
+    if let (true, Some(now), Some(then)) = (made_by_us, image, &spec.frozen.image)
         && now != then
     {
         return Some(format!("its class {} boots image {now} now, not {then}", class.name));

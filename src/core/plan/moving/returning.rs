@@ -117,7 +117,7 @@ fn may_move<'a>(pass: &mut Pass<'a>, look: &Look, budgets: &mut Budgets<'a>, cla
     let (Some(pool), Some(ready)) = (pass.pool_of(claim), claim.status.node_ready_at) else { return false };
     let pods = pass.pods_on(&claim.name);
     let settled = |pod: &&Pod| pod.ready_since.is_some() && pod.let_go.is_none() && pod.deleting_until.is_none();
-    let surges = |pod: &&Pod| matches!(pod.mobility, Mobility::Surge { .. });
+    let surges = |pod: &&Pod| matches!(*pod.mobility, Mobility::Surge { .. });
     let movable = pods.iter().all(surges) || (pods.len() == 1 && of_a_job(&pods));
     if pool.deleting || pods.is_empty() || !movable || !pods.iter().all(settled) || !pass.due(ready, pool.return_min_dwell) {
         return false;
@@ -141,7 +141,7 @@ fn may_move<'a>(pass: &mut Pass<'a>, look: &Look, budgets: &mut Budgets<'a>, cla
 }
 
 fn of_a_job(pods: &[&Pod]) -> bool {
-    pods.iter().any(|pod| matches!(pod.mobility, Mobility::Job { .. }))
+    pods.iter().any(|pod| matches!(*pod.mobility, Mobility::Job { .. }))
 }
 
 /// What is paid for the machine now: a spot price moves, an on-demand price is what was bought.

@@ -113,7 +113,7 @@ impl Stakes {
 fn stakes(pass: &Pass, claim: &Claim) -> Option<Stakes> {
     let pods: Vec<&Pod> = pass.pods_on(&claim.name).into_iter().filter(|pod| !pod.finished()).collect();
     let alone = pods.len() == 1;
-    let movable = |pod: &&Pod| matches!(pod.mobility, Mobility::Surge { .. }) || (alone && matches!(pod.mobility, Mobility::Job { .. }));
+    let movable = |pod: &&Pod| matches!(*pod.mobility, Mobility::Surge { .. }) || (alone && matches!(*pod.mobility, Mobility::Job { .. }));
     if pods.is_empty() || !pods.iter().all(movable) {
         return None;
     }
@@ -137,7 +137,7 @@ fn stakes(pass: &Pass, claim: &Claim) -> Option<Stakes> {
 fn if_followed(pass: &Pass, pod: &Pod, here: &[&Pod], (each, boot, lost_work): (i128, Millis, Millis)) -> i128 {
     let schedule = pod.need.as_ref().ok().map(|(_, schedule)| schedule);
     let window = pass.settings.notice_window - pass.settings.deadline_margin;
-    if matches!(pod.mobility, Mobility::Job { .. }) {
+    if matches!(*pod.mobility, Mobility::Job { .. }) {
         let grace = schedule.and_then(|s| s.checkpoint_grace).unwrap_or(pod.termination_grace);
         return if grace > window { each * i128::from(lost_work.0) / HOUR } else { 0 };
     }

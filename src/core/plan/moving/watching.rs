@@ -30,7 +30,7 @@ pub(in crate::core::plan) fn watch_lifted(pass: &mut Pass) {
         .iter()
         .copied()
         .filter(|p| p.claim.is_some() && p.deleting_until.is_none() && !p.finished() && p.let_go.is_none());
-    let stuck: Vec<(&Pod, &Stuck)> = stuck.filter_map(|pod| Some((pod, pod.stuck.as_ref()?))).collect();
+    let stuck: Vec<(&Pod, &Stuck)> = stuck.filter_map(|pod| Some((pod, pod.stuck.as_deref()?))).collect();
     for (pod, stuck) in stuck {
         match (pod.phase, &pod.node) {
             (PodPhase::Pending, None) => unbound(pass, pod, stuck),
@@ -53,7 +53,7 @@ fn unbound(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
     let tried = tried_on(pass, pod);
     let (subject, said) = (EventSubject::Pod(pod.identity.clone()), &stuck.said);
     let what = format!("its machine {} is there, and the scheduler does not bind it: {said}", claim.name);
-    if pod.mobility == Mobility::Bare {
+    if *pod.mobility == Mobility::Bare {
         let note = format!("{what}; nobody remakes a bare pod: delete and create it again");
         pass.emit(subject, (EventKind::Warning, "NotScheduled"), &claim.uid, note);
         return;
@@ -82,7 +82,7 @@ fn without_claim(pass: &mut Pass, pod: &Pod) {
     }
     let (subject, name) = (EventSubject::Pod(pod.identity.clone()), pod.claim.as_ref().map_or("", |name| name.as_str()));
     let what = format!("its gate was lifted for claim {name}, which is gone for {CLAIM_BACK_WITHIN}");
-    if pod.mobility == Mobility::Bare {
+    if *pod.mobility == Mobility::Bare {
         let note = format!("{what}; nobody remakes a bare pod: delete and create it again");
         pass.emit(subject, (EventKind::Warning, "NotScheduled"), "no claim", note);
         return;

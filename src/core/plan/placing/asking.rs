@@ -22,10 +22,13 @@ use crate::core::market::quota::{QuotaKey, vcpus_left};
 use crate::core::placement::eligibility::list_on_sale;
 use crate::core::placement::listing::Listing;
 use crate::core::placement::node_labels::ClassLabels;
-use crate::core::placement::{self, AreaSpread, Demand, Gang, Held, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolPolicy, Room};
+use crate::core::placement::{
+    self, Apart, AreaSpread, Demand, Gang, Held, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolPolicy, Room,
+};
 use crate::core::record::Refusal;
 use crate::core::snapshot::seen;
 use crate::core::units::ids::{Uid, ZoneId};
+use crate::core::units::shared::Shared;
 use crate::core::workload::company::{Domain, Spread};
 use crate::core::workload::need::{CapacityPreference, Schedule};
 use crate::core::workload::{Pod, PodPhase, Workload};
@@ -79,7 +82,17 @@ impl<'a> Asked<'a> {
         asked.verdicts = deadline::verdicts(pass, pods, &asked.request(pass), &asked.terms.marks);
         let spread = serving::verdicts(pass, pods, &asked.request(pass), &asked.terms.marks);
         asked.verdicts.extend(spread);
-        asked.demands = pods.iter().filter_map(|pod| demand_of(pass, pod, asked.verdict(pod))).collect();
+        // Replicas follow each other, and what rules between pods leave is equal for them.
+        let mut last: Shared<Apart> = Shared::default();
+        let demands = pods.iter().filter_map(|pod| {
+            let mut demand = demand_of(pass, pod, asked.verdict(pod))?;
+            if demand.apart == last {
+                demand.apart = last.clone();
+            }
+            last = demand.apart.clone();
+            Some(demand)
+        });
+        asked.demands = demands.collect();
         asked
     }
 
@@ -96,7 +109,7 @@ impl<'a> Asked<'a> {
         let plain: Vec<&Pod> = pods.iter().filter(free).copied().collect();
         let found = spreading::verdicts(pass, &plain, &self.request(pass), &self.terms.marks);
         for demand in self.demands.iter_mut().filter(|_| !found.is_empty()) {
-            if let Some(verdict) = found.get(&Uid::from(demand.key.as_str())) {
+            if let Some(verdict) = found.get(&Uid::from(&*demand.key)) {
                 demand.buy_only = verdict.buy_only.clone();
             }
         }
@@ -109,7 +122,7 @@ impl<'a> Asked<'a> {
         let of_them = pods.iter().filter(|pod| services.contains(&*pod.workload)).map(|pod| &pod.identity.uid);
         let given_up: BTreeSet<Uid> = of_them.filter(|uid| self.preferred.remove(*uid).is_some()).cloned().collect();
         for demand in self.demands.iter_mut().filter(|_| !given_up.is_empty()) {
-            if given_up.contains(&Uid::from(demand.key.as_str())) {
+            if given_up.contains(&Uid::from(&*demand.key)) {
                 demand.buy_only = None;
             }
         }
@@ -153,11 +166,11 @@ fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand
     if falls_back {
         need.capacity = CapacityPreference::OnDemand;
     }
-    let key = pod.identity.uid.as_str().to_owned();
+    let key = pod.identity.uid.text();
     tied::make_room_for_followers(&terms(pass).followers, pod, &mut need);
     let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
     let buy_only = verdict.and_then(|verdict| verdict.buy_only.clone());
-    let apart = apart::of(pass, &terms(pass).marks, pod);
+    let apart = apart::of(pass, &terms(pass).marks, pod).into();
     Some(Demand { key, need, pools, owner, gang, rescue, falls_back, apart, buy_only })
 }
 

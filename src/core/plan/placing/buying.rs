@@ -4,6 +4,7 @@
 //! Does not: compare offers (see [`crate::core::placement`]) or lift gates (`lifting`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::super::moving::watching::{has_outgrown, is_misfit};
 use super::super::pass::{Pass, target};
@@ -12,13 +13,13 @@ use super::apart;
 use super::asking::Asked;
 use super::bindings::{bind_as_kept, bindings_of, keep_bindings};
 use super::deadline;
-use super::judging::Judged;
+use super::judging::{Bought, Judged};
 use super::refusing::refuse;
 use super::replacing::{is_rescue, replaced_pod, trigger_of};
 use super::room::{free_room, kept_for};
 use super::tied;
-use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
-use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
+use crate::core::action::{Action, ClusterAction, EventKind, EventSubject, Note};
+use crate::core::fleet::{Claim, ClaimSpec, FrozenLaunch, NodeClass, NodePool, Trigger};
 use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, Placement, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, OUTBOX_CLOSED, Outcome, code_of};
@@ -75,8 +76,10 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
     let by_key: BTreeMap<&str, &Pod> = waiting.iter().map(|pod| (pod.identity.uid.as_str(), *pod)).collect();
     let mut judged = Judged::default();
     let mut onto_room: BTreeMap<(ClaimName, Shared<Need>), Vec<&Pod>> = BTreeMap::new();
-    for assignment in &placed.assignments {
-        if let (Target::ExistingRoom(claim), Some(pod)) = (&assignment.target, by_key.get(assignment.key.as_str()))
+    // A purchase is one of fifty thousand, perhaps: what is done with is dropped.
+    let Placement { assignments, machines, unplaced, .. } = placed;
+    for assignment in assignments {
+        if let (Target::ExistingRoom(claim), Some(pod)) = (&assignment.target, by_key.get(&*assignment.key))
             && let Ok((need, _)) = &pod.need
         {
             onto_room.entry((claim.clone(), need.clone())).or_default().push(pod);
@@ -89,17 +92,17 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
         }
         use_room(pass, &request, &mut judged, &claim, &need, &pods);
     }
-    for machine in &placed.machines {
+    for machine in machines {
         let demands = machine.demands.iter().filter_map(|i| request.demands.get(*i));
-        let pods: Vec<(&Pod, &Demand)> = demands.filter_map(|d| Some((*by_key.get(d.key.as_str())?, d))).collect();
+        let pods: Vec<(&Pod, &Demand)> = demands.filter_map(|d| Some((*by_key.get(&*d.key)?, d))).collect();
         let only_pods: Vec<&Pod> = pods.iter().map(|(pod, _)| *pod).collect();
         if !goes_together(pass, &only_pods, Some(machine.capacity.clone())) {
             continue;
         }
-        buy_machine(pass, &asked, &request, &mut judged, machine, &pods);
+        buy_machine(pass, &asked, &request, &mut judged, &machine, &pods);
     }
-    for unplaced in &placed.unplaced {
-        if let Some(pod) = by_key.get(unplaced.key.as_str()) {
+    for unplaced in unplaced {
+        if let Some(pod) = by_key.get(&*unplaced.key) {
             refuse(pass, pod, &unplaced.judgement, asked.verdict(pod));
         }
     }
@@ -111,7 +114,7 @@ fn place_apart<'a>(pass: &Pass<'a>, asked: &mut Asked<'a>, waiting: &[&Pod]) -> 
     asked.spread_out(pass, waiting);
     loop {
         let placed = placement::place(&asked.request(pass));
-        let left: BTreeSet<&str> = placed.unplaced.iter().map(|unplaced| unplaced.key.as_str()).collect();
+        let left: BTreeSet<&str> = placed.unplaced.iter().map(|unplaced| &*unplaced.key).collect();
         let short = waiting.iter().filter(|pod| left.contains(pod.identity.uid.as_str())).map(|pod| &*pod.workload).collect();
         if !asked.gather(&short, waiting) {
             return placed;
@@ -188,7 +191,7 @@ fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
         decided_at: from.and_then(|c| c.status.moving.as_ref()).map_or(mark.at, |m| m.decided_at),
         deadline: interruption.and_then(|i| i.deadline),
         from_region: from.map(|c| c.spec.capacity.region.clone()),
-        work: matches!(old.mobility, Mobility::Job { .. }).then(|| Box::new(deadline::work_before(pass, old))),
+        work: matches!(*old.mobility, Mobility::Job { .. }).then(|| Box::new(deadline::work_before(pass, old))),
     }))
 }
 
@@ -219,7 +222,7 @@ fn decision(
         decided_at: pass.now,
         trigger: trigger_of(pass, first),
         outcome,
-        text: String::new(),
+        text: Arc::default(),
         node_pool: Some(pool.name.clone()),
         workload: Some(first.workload.clone()),
         attribution: first.attribution.clone(),
@@ -285,11 +288,11 @@ fn use_room<'p>(
     let Some(mut decision) = decision(pass, Outcome::UseRoom, pool, need, pods, (judgement, otherwise)) else { return };
     decision.claim = Some(claim.name.clone());
     decision.instance = claim.status.instance.clone();
-    decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
+    decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour).into();
     let per_replica = decision.counterfactuals.per_replica();
     let binds: Vec<Action> = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, per_replica)).collect();
     let actions = std::iter::once(keep_bindings(pass, &claim, &binds)).chain(binds).collect();
-    let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
+    let note: Arc<str> = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id).into();
     let (id, lanes) = (decision.id, pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect());
     if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
         for pod in pods {
@@ -337,14 +340,14 @@ pub(in crate::core::plan) fn buy_ahead(
     decision.trigger = trigger;
     decision.from_claim = Some(old.name.clone());
     decision.claim = Some(name.clone());
-    decision.text = format!("{why}; bought ahead: {}", wording::placed(&decision.judgement));
+    decision.text = format!("{why}; bought ahead: {}", wording::placed(&decision.judgement)).into();
     let Some(base) = spec_of(pass, machine, pool, class) else { return false };
     let bought_for = pods.iter().map(|pod| pod.identity.clone()).collect();
     let spec = ClaimSpec { decision: decision.id, trigger, bought_for, takes_over: Some(old.name.clone()), ..base };
     let create = ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) };
     // Where no replacement would be admitted, nothing is bought for it.
     let rehearse =
-        |pod: &&Pod| ClusterAction::Rehearse { pod: pod.identity.clone(), ends_first: !matches!(pod.mobility, Mobility::Surge { .. }) };
+        |pod: &&Pod| ClusterAction::Rehearse { pod: pod.identity.clone(), ends_first: !matches!(*pod.mobility, Mobility::Surge { .. }) };
     let actions = pods.iter().map(rehearse).chain([create]).map(Action::Cluster).collect();
     let lanes = vec![Lane::Claim(old.name.clone()), Lane::Claim(name)];
     pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions)
@@ -391,16 +394,14 @@ fn buy_machine<'a, 'p>(
         }
     }
     for ((need, why), (demand, group)) in by_need {
-        let (judgement, otherwise) = judged.bought(request, demand, (policy, &pool.home_region), &machine.capacity);
+        let Bought { judgement, otherwise, text } = judged.bought(request, (demand, why), (policy, &pool.home_region), &machine.capacity);
         let Some(mut decision) = decision(pass, Outcome::Launch, pool, need, &group, (judgement, otherwise)) else { return };
         decision.claim = Some(name.clone());
-        decision.text = wording::placed(&decision.judgement);
-        if let Some(why) = why {
-            decision.text = format!("{}; {why}", decision.text);
-        }
+        decision.text = text;
         for pod in &group {
             binds.push(bind(pass, pod, &name, decision.id, decision.counterfactuals.per_replica()));
-            notes.push((pod.identity.clone(), decision.id, format!("{}; claim {name}; decision {}", decision.text, decision.id)));
+            let note = Note::Placed { text: decision.text.clone(), claim: name.clone(), decision: decision.id };
+            notes.push((pod.identity.clone(), decision.id, note));
         }
         decisions.push((decision.id, decision.trigger));
         records.push(LedgerRecord::Decision(Box::new(decision)));
@@ -435,11 +436,13 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         decision: DecisionId(uuid::Uuid::nil()),
         trigger: Trigger::PendingPod,
         attempt: 1,
-        launch_template,
-        launch_template_version,
-        subnet: class.zones.get(&machine.capacity.zone)?.clone(),
-        image: class.images.of(kind.architecture).map(|image| image.id.clone()),
-        tags: class.tags.clone(),
+        frozen: pass.shared_launch(FrozenLaunch {
+            launch_template,
+            launch_template_version,
+            subnet: class.zones.get(&machine.capacity.zone)?.clone(),
+            image: class.images.of(kind.architecture).map(|image| image.id.clone()),
+            tags: class.tags.clone(),
+        }),
         sharing: class.sharing,
         reservation: reservation_for(pass, &machine.capacity, class)?,
         bought_for: Vec::new(),

@@ -154,7 +154,7 @@ fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settin
         (false, Some(saved_at)) => pass.now.since(saved_at.max(started)),
         (false, None) => return None,
     };
-    if !matches!(pod.mobility, Mobility::Job { .. }) || unsaved > settings.boot {
+    if !matches!(*pod.mobility, Mobility::Job { .. }) || unsaved > settings.boot {
         return None;
     }
     let before = pass.world.held(pod).replaces.and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
@@ -179,8 +179,8 @@ fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settin
 /// When the job began: a pod that is made again is younger than its job.
 fn begun(pass: &Pass, pod: &Pod) -> Timestamp {
     let carried = pass.world.held(pod).replaces.and_then(|r| r.work.as_ref()).map(|work| work.since);
-    let Mobility::Job { job_uid, .. } = &pod.mobility else { return carried.unwrap_or(pod.created_at) };
-    let of_it = |p: &&Pod| matches!(&p.mobility, Mobility::Job { job_uid: other, .. } if other == job_uid);
+    let Mobility::Job { job_uid, .. } = &*pod.mobility else { return carried.unwrap_or(pod.created_at) };
+    let of_it = |p: &&Pod| matches!(&*p.mobility, Mobility::Job { job_uid: other, .. } if other == job_uid);
     let seen = pass.index.of_job(job_uid).iter().copied().filter(of_it).map(|p| p.created_at).min();
     [carried, seen, Some(pod.created_at)].into_iter().flatten().min().unwrap_or(pod.created_at)
 }

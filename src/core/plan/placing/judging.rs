@@ -3,7 +3,9 @@
 //! Decides: nothing; what is equal is judged once and handed on, so that a decision costs no look at the whole market.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::super::reporting::wording;
 use crate::core::market::Capacity;
 use crate::core::placement::{self, Demand, PlacementRequest, PoolPolicy};
 use crate::core::record::{Counterfactuals, JudgedOffer, Judgement};
@@ -15,32 +17,45 @@ use crate::core::workload::need::Need;
 /// pods of one verdict share it.
 type Question<'p> = (&'p Need, PoolName, Capacity, usize);
 
+/// What equal decisions to buy share.
+#[derive(Clone)]
+pub(in crate::core::plan) struct Bought {
+    /// The offers that the chosen one beat.
+    pub(in crate::core::plan) judgement: Shared<Judgement>,
+    /// What would have been paid otherwise.
+    pub(in crate::core::plan) otherwise: Shared<Counterfactuals>,
+    /// The choice in words.
+    pub(in crate::core::plan) text: Arc<str>,
+}
+
 /// What has been judged in this pass.
 #[derive(Default)]
 pub(in crate::core::plan) struct Judged<'p> {
-    bought: BTreeMap<Question<'p>, (Shared<Judgement>, Shared<Counterfactuals>)>,
+    bought: BTreeMap<(Question<'p>, Option<&'p str>), Bought>,
     best: BTreeMap<(&'p Need, PoolName), Judgement>,
     otherwise: BTreeMap<(&'p Need, Capacity, Region), Shared<Counterfactuals>>,
 }
 
 impl<'p> Judged<'p> {
-    /// A machine in `chosen` is bought for `demand`: the offers it beat, and what would have been paid otherwise.
+    /// A machine in `chosen` is bought for `demand`, and `why` beside its price.
     pub(in crate::core::plan) fn bought(
         &mut self,
         request: &PlacementRequest,
-        demand: &'p Demand,
+        (demand, why): (&'p Demand, Option<&'p str>),
         (policy, home): (&PoolPolicy, &Region),
         chosen: &Capacity,
-    ) -> (Shared<Judgement>, Shared<Counterfactuals>) {
+    ) -> Bought {
         let left = demand.buy_only.as_ref().map_or(0, |offers| std::sync::Arc::as_ptr(offers) as usize);
-        let key = (&*demand.need, policy.name.clone(), chosen.clone(), left);
+        let key = ((&*demand.need, policy.name.clone(), chosen.clone(), left), why);
         if let Some(known) = self.bought.get(&key) {
             return known.clone();
         }
         let judgement = placement::judge_demand(request, demand, policy, Some(chosen));
         let taken = judgement.chosen.as_ref().map(|chosen| chosen.capacity.clone());
         let otherwise = taken.map(|chosen| self.counterfactuals(request, &demand.need, &chosen, home)).unwrap_or_default();
-        let made = (Shared::from(judgement), otherwise);
+        let text = wording::placed(&judgement);
+        let text = why.map(|why| format!("{text}; {why}")).unwrap_or(text).into();
+        let made = Bought { judgement: Shared::from(judgement), otherwise, text };
         self.bought.insert(key, made.clone());
         made
     }

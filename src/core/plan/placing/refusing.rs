@@ -3,6 +3,8 @@
 //! Decides: when a refusal is news, and how many refusals of one namespace the books take. Whoever may make pods may make many that nothing can hold, and
 //! would fill the books with them, and with Postgres away etcd. Does not: judge offers (see [`crate::core::placement`]).
 
+use std::sync::Arc;
+
 use super::super::pass::Pass;
 use super::super::reporting::wording;
 use super::beyond;
@@ -27,13 +29,13 @@ pub(super) fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, 
     let Ok((need, _)) = &pod.need else { return };
     let beyond = beyond::every_machine(pass, pod, need);
     let grounds = beyond.into_iter().chain(verdict.map(|verdict| verdict.text.clone()));
-    let note = grounds.chain([wording::refused(judgement)]).collect::<Vec<_>>().join("; ");
+    let note: Arc<str> = grounds.chain([wording::refused(judgement)]).collect::<Vec<_>>().join("; ").into();
     // Two operators may both refuse it in one moment, each by the prices it knows.
     let seen = format!("{}#{}", pod.identity.uid, judgement.offers_hash);
     let id = DecisionId::derive(&pass.world.cluster, "refuse", &seen, pass.moment());
     let subject = EventSubject::Pod(pod.identity.clone());
     let key = refusal_key(judgement, pod.created_at, pass.now);
-    let event = Event { subject: subject.clone(), kind, reason, key: key.clone(), note: note.clone() };
+    let event = Event::new(subject.clone(), (kind, reason), &key, note.clone());
     if pass.world.recorded.contains_key(&event.id()) {
         return;
     }

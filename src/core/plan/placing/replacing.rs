@@ -13,7 +13,7 @@ const SAME_SECOND: Millis = Millis::from_secs(2);
 
 /// The pod that this one is the replacement of: let go by the same controller, and not replaced yet. Oldest first.
 pub(in crate::core::plan) fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
-    let controller = match &pod.mobility {
+    let controller = match &*pod.mobility {
         Mobility::Surge { replica_set, .. } => replica_set,
         Mobility::Job { job_uid, .. } => job_uid,
         Mobility::BreakFirst { .. } | Mobility::Bare => return None,

@@ -88,7 +88,7 @@ fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance, patient: bool) -
     if patient && spec.sharing.is_shared() && !pass.world.catalog.types.contains_key(&spec.capacity.instance_type) {
         return None;
     }
-    Some(LedgerRecord::IntervalOpened(IntervalOpened {
+    Some(LedgerRecord::IntervalOpened(Box::new(IntervalOpened {
         claim: claim.name.clone(),
         claim_uid: claim.books().clone(),
         decision: spec.decision,
@@ -99,7 +99,7 @@ fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance, patient: bool) -
         price_per_hour: spec.price_per_hour,
         on_demand_per_hour: spec.on_demand_per_hour,
         running_from: seen.launched_at,
-    }))
+    })))
 }
 
 const HOUR: Millis = Millis::from_hours(1);
@@ -163,7 +163,7 @@ fn reserved_price_at(pass: &Pass, spec: &ClaimSpec, from: Timestamp) -> Option<M
 /// Reported from the claim, where it is written down: however often, the same.
 fn interruption(claim: &Claim) -> Option<LedgerRecord> {
     let mark = claim.status.interruption.as_ref().filter(|mark| mark.kind == NoticeKind::Interruption)?;
-    Some(LedgerRecord::Interruption(Interruption {
+    Some(LedgerRecord::Interruption(Box::new(Interruption {
         claim_uid: claim.books().clone(),
         instance: claim.status.instance.clone()?,
         capacity: claim.spec.capacity.clone(),
@@ -171,7 +171,7 @@ fn interruption(claim: &Claim) -> Option<LedgerRecord> {
         deadline: mark.deadline?,
         source: mark.source.clone(),
         ran_for: mark.noticed_at.since(claim.status.launched_at?),
-    }))
+    })))
 }
 
 /// The market's price of a pool of capacity now, if it is known.
@@ -260,9 +260,9 @@ fn opened(pass: &Pass, claim: &Claim, pod: &Pod, from: Timestamp) -> Option<Ledg
         Err(_) => (WorkloadKind::Inference, left_on(pass, claim, pod)),
     };
     let held = pass.world.held(pod);
-    Some(LedgerRecord::OccupancyOpened(OccupancyOpened {
+    Some(LedgerRecord::OccupancyOpened(Box::new(OccupancyOpened {
         claim_uid: claim.books().clone(),
-        pod: pod.identity.object.clone(),
+        pod: pod.object().clone(),
         pod_uid: pod.identity.uid.clone(),
         workload: pod.workload.clone(),
         kind,
@@ -273,7 +273,7 @@ fn opened(pass: &Pass, claim: &Claim, pod: &Pod, from: Timestamp) -> Option<Ledg
         b2_per_replica_hour: held.baseline.b2_per_replica_hour,
         from,
         carried: pod.need.as_ref().ok().and_then(|(need, _)| carried(claim, held.replaces, need)),
-    }))
+    })))
 }
 
 /// Data that had to come from another region: from where the owner keeps them, else from where the pod ran before.
@@ -320,7 +320,7 @@ fn migrations(pass: &mut Pass) {
         let egress_gib = new.need.as_ref().ok().and_then(|(need, _)| carried(to, Some(old), need)).map_or(0, |data| data.gib);
         let record = Migration {
             decision: old.decision,
-            pod: old.pod.object.clone(),
+            pod: (*old.pod.object).clone(),
             pod_uid: old.pod.uid.clone(),
             from_claim: old.from_claim.clone(),
             to_claim: new.claim.clone(),
@@ -333,6 +333,6 @@ fn migrations(pass: &mut Pass) {
             old_gone_at: None,
             egress_gib,
         };
-        report(pass, LedgerRecord::Migration(record));
+        report(pass, LedgerRecord::Migration(Box::new(record)));
     }
 }

@@ -3,27 +3,27 @@
 //! Decides: whether a pool can buy and why not, in one sentence.
 //! Does not: buy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::super::claims::sweeping;
+use super::super::index::Held;
 use super::super::pass::Pass;
 use super::super::placing::budget;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::image::LOOKED_UP_EVERY;
 use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus, PoolsDefined};
 use crate::core::snapshot::{Lane, Observed};
-use crate::core::units::ids::{PoolName, Region};
-use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::ids::Region;
 
 pub(in crate::core::plan) fn show(pass: &mut Pass) {
     for class in pass.world.classes.values() {
         prepare(pass, class);
     }
-    let (held, namesakes) = (held_by_pool(pass), sweeping::namesakes(pass));
+    let namesakes = sweeping::namesakes(pass);
     for pool in pass.world.pools.values() {
-        let status = pool_status(pass, pool, held.get(&pool.name).copied().unwrap_or_default(), &namesakes);
+        let status = pool_status(pass, pool, pass.index.held().get(&pool.name).copied().unwrap_or_default(), &namesakes);
         if pass.world.pool_statuses.get(&pool.name) != Some(&status) {
-            let action = ClusterAction::SetPoolStatus { pool: pool.name.clone(), status };
+            let action = ClusterAction::SetPoolStatus { pool: pool.name.clone(), status: Box::new(status) };
             pass.step(vec![Lane::Pool(pool.name.clone())], Vec::new(), vec![Action::Cluster(action)]);
         }
         for fault in &pool.disruption.faults {
@@ -70,29 +70,8 @@ fn closed(pass: &mut Pass, class: &NodeClass, sentence: &str) {
         images: class.kept_images(),
         ready,
     };
-    let action = Action::Cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status });
+    let action = Action::Cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status: Box::new(status) });
     pass.step(vec![Lane::Class(class.name.clone())], Vec::new(), vec![action]);
-}
-
-/// The machines that a pool has now.
-#[derive(Clone, Copy, Default)]
-struct Held {
-    claims: i64,
-    gpus: i64,
-    price_per_hour: MicroUsdPerHour,
-    on_demand_per_hour: MicroUsdPerHour,
-}
-
-fn held_by_pool<'a>(pass: &Pass<'a>) -> BTreeMap<&'a PoolName, Held> {
-    let mut found: BTreeMap<&PoolName, Held> = BTreeMap::new();
-    for claim in pass.index.machines().iter().map(|m| m.claim).filter(|c| c.status.instance.is_some() && c.may_run()) {
-        let (spec, held) = (&claim.spec, found.entry(&claim.spec.node_pool).or_default());
-        held.claims += 1;
-        held.gpus += spec.gpus;
-        held.price_per_hour = held.price_per_hour + spec.price_per_hour;
-        held.on_demand_per_hour = held.on_demand_per_hour + spec.on_demand_per_hour.unwrap_or(spec.price_per_hour);
-    }
-    found
 }
 
 fn pool_status(pass: &Pass, pool: &NodePool, held: Held, namesakes: &BTreeSet<(&Region, &str)>) -> PoolStatus {

@@ -133,7 +133,7 @@ fn who_is_not_to_be_disrupted_holds_expiry_drift_and_savings_and_nothing_else() 
 fn a_guest_who_is_not_to_be_disrupted_holds_the_machine_too() {
     let mut toy = fleet(1);
     let guest = OtherPod {
-        pod: PodIdentity { object: ObjectRef { namespace: "other".into(), name: "rider".into() }, uid: "rider-1".into() },
+        pod: PodIdentity { object: ObjectRef { namespace: "other".into(), name: "rider".into() }.into(), uid: "rider-1".into() },
         requests: Default::default(),
         rules: Default::default(),
         termination_grace: Millis::from_secs(30),
@@ -160,7 +160,7 @@ fn a_machine_is_replaced_when_its_class_makes_nodes_in_another_way_and_says_what
     assert_eq!(left.len(), 3, "each once: {left:#?}");
     let why = "is replaced: its class class-eu-south-2 makes nodes from launch template lowtide-eu-south-2-2 now, not lowtide-eu-south-2";
     assert!(left[0].text.ends_with(why), "{}", left[0].text);
-    assert!(toy.world.claims.values().all(|c| c.spec.launch_template == "lowtide-eu-south-2-2"));
+    assert!(toy.world.claims.values().all(|c| c.spec.frozen.launch_template == "lowtide-eu-south-2-2"));
     assert_eq!(toy.world.pods.values().filter(|p| p.ready_since.is_some()).count(), 3);
 }
 

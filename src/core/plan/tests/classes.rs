@@ -32,7 +32,7 @@ fn a_claim_keeps_the_image_of_its_architecture() {
     with_image(&mut toy, Architecture::Amd64);
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(5);
-    let images: Vec<Option<&str>> = toy.world.claims.values().map(|claim| claim.spec.image.as_deref()).collect();
+    let images: Vec<Option<&str>> = toy.world.claims.values().map(|claim| claim.spec.frozen.image.as_deref()).collect();
     assert_eq!(images, [Some("ami-7")]);
 }
 

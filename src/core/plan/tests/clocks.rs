@@ -43,7 +43,7 @@ fn a_pod_that_was_just_lifted_onto_a_machine_that_is_long_there_has_its_time_to_
         let long_ago = toy.now - Millis::from_mins(2) + off;
         let pod = toy.world.pods.get_mut(&uid).unwrap();
         (pod.phase, pod.node, pod.ready_since, pod.started_at, pod.created_at) = (PodPhase::Pending, None, None, None, long_ago);
-        pod.stuck = Some(Stuck { since: long_ago, said: "0/1 nodes are available".into() });
+        pod.stuck = Some(Box::new(Stuck { since: long_ago, said: "0/1 nodes are available".into() }));
         let later = toy.now + Millis::from_hours(24);
         toy.starts.insert(uid, later);
         toy.run(19);

@@ -40,7 +40,7 @@ fn phase(toy: &Toy, pod: &Uid) -> PodPhase {
 }
 
 fn only_text(toy: &Toy) -> String {
-    let texts: Vec<String> = toy.decisions().iter().map(|d| d.text.clone()).collect();
+    let texts: Vec<String> = toy.decisions().iter().map(|d| d.text.to_string()).collect();
     assert_eq!(texts.len(), 1, "{texts:#?}");
     texts[0].clone()
 }

@@ -564,7 +564,7 @@ fn a_lifted_pod_whose_claim_is_gone_is_placed_again() {
     let now = toy.now;
     let pod = toy.world.pods.get_mut(&uid).unwrap();
     (pod.phase, pod.node, pod.ready_since, pod.started_at) = (PodPhase::Pending, None, None, None);
-    pod.stuck = Some(crate::core::workload::Stuck { since: now, said: "0/1 nodes match".into() });
+    pod.stuck = Some(Box::new(crate::core::workload::Stuck { since: now, said: "0/1 nodes match".into() }));
     toy.starts.insert(uid.clone(), now + Millis::from_hours(24));
     toy.world.claims = BTreeMap::new().into();
     toy.run(14 * 60);

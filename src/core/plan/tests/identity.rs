@@ -36,9 +36,7 @@ const FIRST_ID: &str = "0e303d07-211c-50eb-8ab7-ecf38641a3a8";
 
 #[test]
 fn an_event_is_the_same_news_however_it_is_worded() {
-    let event = |subject: EventSubject, reason, key: &str, note: &str| {
-        Event { subject, kind: EventKind::Normal, reason, key: key.into(), note: note.into() }.id()
-    };
+    let event = |subject: EventSubject, reason, key: &str, note: &str| Event::new(subject, (EventKind::Normal, reason), key, note).id();
     let capacity = || EventSubject::Pool("gpu".into());
     let first = event(capacity(), "Placed", "d-1", "placed on g6.xlarge");
     assert_eq!(event(capacity(), "Placed", "d-1", "it runs on g6.xlarge now"), first);

@@ -34,7 +34,7 @@ fn pods_of_another_job_do_not_wait_for_it() {
     let mut toy = Toy::new();
     let (_, second) = stopping_and_new(&mut toy);
     let other = crate::core::workload::Mobility::Job { job: "other".into(), job_uid: "job-2".into() };
-    toy.world.pods.get_mut(&second).unwrap().mobility = other;
+    toy.world.pods.get_mut(&second).unwrap().mobility = other.into();
     toy.run(5 * 60);
     assert_eq!(toy.world.pods[&second].phase, PodPhase::Running);
 }

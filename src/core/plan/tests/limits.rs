@@ -339,9 +339,9 @@ fn a_pool_keeps_each_workload_from_standing_in_one_place_whatever_its_owner_aske
 fn a_claim_that_its_class_or_its_pool_would_not_make_is_not_launched() {
     type Forge<'a> = &'a dyn Fn(&mut ClaimSpec);
     let forgeries: [(&str, Forge); 8] = [
-        ("an image", &|spec| spec.image = Some("ami-0bad".into())),
-        ("a subnet", &|spec| spec.subnet = "subnet-0bad".into()),
-        ("a launch template", &|spec| spec.launch_template = "lowtide-0bad".into()),
+        ("an image", &|spec| spec.frozen.image = Some("ami-0bad".into())),
+        ("a subnet", &|spec| spec.frozen.subnet = "subnet-0bad".into()),
+        ("a launch template", &|spec| spec.frozen.launch_template = "lowtide-0bad".into()),
         ("a reservation", &|spec| spec.reservation = Some("cr-0bad".into())),
         ("a class", &|spec| spec.node_class = "class-us-west-2".into()),
         ("on-demand", &|spec| spec.capacity.capacity_type = CapacityType::OnDemand),

@@ -75,7 +75,7 @@ fn without_a_queue_the_spot_request_still_rescues() {
     let now = toy.now;
     for observed in toy.world.instances.values_mut() {
         if let crate::core::snapshot::Observed::Known { value, .. } = observed {
-            value.values_mut().for_each(|i| i.spot_request_status = Some(("instance-terminated-no-capacity".to_owned(), now)));
+            value.values_mut().for_each(|i| i.spot_request_status = Some(Box::new(("instance-terminated-no-capacity".to_owned(), now))));
         }
     }
     toy.run(3);

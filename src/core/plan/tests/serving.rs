@@ -115,7 +115,7 @@ fn spares_spread_the_replicas_and_every_decision_says_why() {
     let mut toy = service(4, one_spare);
     toy.run(3);
     assert_eq!(held(&toy), (2, 2, 0));
-    let texts: Vec<String> = toy.decisions().iter().map(|d| d.text.clone()).collect();
+    let texts: Vec<String> = toy.decisions().iter().map(|d| d.text.to_string()).collect();
     for why in ["0 of 4 replicas stand in eus2-az3 g6", "spread: 1 of 4 replicas stand in eus2-az3 g6 already; 1 of 4 replicas are spares"]
     {
         assert!(texts.iter().any(|text| text.contains(why)), "{why}: {texts:#?}");

@@ -205,7 +205,7 @@ fn the_nodes_of_pods_that_must_be_near_each_other_have_one_form_of_their_zone() 
     let by_name = LabelRequirement { key: ZONE.to_owned(), operator: LabelOperator::In(["us-east-1a".to_owned()].into()) };
     toy.world.pods.get_mut(&chat).unwrap().need.as_mut().unwrap().0.node_terms = vec![vec![by_name]];
     toy.run(80);
-    let form = |uid: &Uid| toy.world.nodes[toy.world.pods[uid].node.as_ref().unwrap()].state.labels[ZONE].clone();
+    let form = |uid: &Uid| toy.world.nodes[toy.world.pods[uid].node.as_ref().unwrap()].state.labels.get(ZONE).unwrap().to_owned();
     assert_eq!((form(&chat), form(&index)), ("us-east-1a".to_owned(), "us-east-1a".to_owned()));
 }
 
@@ -215,5 +215,8 @@ fn every_node_says_its_capacity_type() {
     let mut toy = Toy::new();
     add(&mut toy, "index", plain("index"));
     toy.run(60);
-    assert!(toy.world.nodes.values().all(|node| node.state.labels["lowtide.dev/capacity-type"] == "spot") && toy.world.nodes.len() == 1);
+    assert!(
+        toy.world.nodes.values().all(|node| node.state.labels.get("lowtide.dev/capacity-type") == Some("spot"))
+            && toy.world.nodes.len() == 1
+    );
 }

@@ -108,7 +108,7 @@ fn unbound(toy: &mut Toy, pod: &Uid, said: &str) {
     let since = toy.now;
     let pod = toy.world.pods.get_mut(pod).unwrap();
     (pod.phase, pod.node, pod.ready_since, pod.started_at) = (PodPhase::Pending, None, None, None);
-    pod.stuck = Some(Stuck { since, said: said.into() });
+    pod.stuck = Some(Box::new(Stuck { since, said: said.into() }));
     toy.look();
 }
 
@@ -124,7 +124,7 @@ fn a_pod_that_is_not_bound_in_time_is_made_again_with_the_schedulers_sentence_an
     assert!(!deleted(&actions(&toy, Millis::from_secs(10))), "the scheduler may be slow");
     let late = actions(&toy, Millis::from_secs(21));
     assert!(deleted(&late), "{late:?}");
-    let said = |a: &&Action| matches!(a, Action::Cluster(ClusterAction::Emit(e)) if e.reason == "NotScheduled" && e.note.contains("1 Insufficient cpu"));
+    let said = |a: &&Action| matches!(a, Action::Cluster(ClusterAction::Emit(e)) if e.reason == "NotScheduled" && e.note.to_string().contains("1 Insufficient cpu"));
     assert!(late.iter().any(|a| said(&a)));
     let remembered = late.iter().find_map(|a| match a {
         Action::Cluster(ClusterAction::PatchClaim { patch, .. }) => patch.misfit.clone(),
@@ -143,7 +143,7 @@ fn a_pod_that_is_not_bound_in_time_is_made_again_with_the_schedulers_sentence_an
 
 fn guest(cpu: i64) -> OtherPod {
     OtherPod {
-        pod: PodIdentity { object: ObjectRef { namespace: "other".into(), name: "rider".into() }, uid: "rider-1".into() },
+        pod: PodIdentity { object: ObjectRef { namespace: "other".into(), name: "rider".into() }.into(), uid: "rider-1".into() },
         requests: Resources { cpu: Millicores(cpu), memory: Mebibytes(512), ..Resources::default() },
         rules: Default::default(),
         termination_grace: Millis::from_secs(30),
@@ -271,6 +271,6 @@ fn a_node_that_lacks_a_label_that_was_promised_is_given_it_before_the_gate_is_li
     toy.run(150);
     assert_eq!(toy.world.pods[&pod].phase, PodPhase::Running);
     let node = toy.world.nodes.values().next().unwrap();
-    assert_eq!(node.state.labels.get("topology.kubernetes.io/zone").map(String::as_str), Some(format!("{}a", SPOT_A.0).as_str()));
+    assert_eq!(node.state.labels.get("topology.kubernetes.io/zone"), Some(format!("{}a", SPOT_A.0).as_str()));
     assert_eq!(claim(&toy).spec.capacity.zone.as_str(), SPOT_A.1, "the zone of that name");
 }

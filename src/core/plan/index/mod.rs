@@ -4,6 +4,9 @@
 //! Looked up by hash, never walked in the order of a hash: the same snapshot gives the same plan. Large worlds are walked by two threads, which
 //! changes how long it takes and nothing else.
 
+mod rest;
+mod walks;
+
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::hash::BuildHasherDefault;
@@ -12,12 +15,23 @@ use rustc_hash::FxHasher;
 
 use crate::core::fleet::{Claim, Instance, Node, tags};
 use crate::core::snapshot::{Snapshot, seen};
-use crate::core::units::ids::{ClaimName, InstanceId, NodeName, Uid};
-use crate::core::units::time::Timestamp;
+use crate::core::units::ids::{ClaimName, InstanceId, NodeName, PoolName, Uid};
 use crate::core::workload::{Mobility, Pod, PodPhase, Replaces, Workload};
+
+use self::walks::{OfClaims, OfEc2, OfPods};
+
+pub(super) use self::rest::{Calm, Here, Settled};
+pub(super) use self::walks::Held;
 
 /// Looked up, never walked.
 type Lookup<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<FxHasher>>;
+
+fn lookup<K, V>(room: usize) -> Lookup<K, V> {
+    Lookup::with_capacity_and_hasher(room, BuildHasherDefault::default())
+}
+
+/// Fewer objects are walked sooner than a second thread has started.
+const WORTH_A_THREAD: usize = 4_000;
 
 /// The claims of a snapshot with the marks of this pass: a claim that is doomed in this pass takes no new work in this pass.
 #[derive(Clone)]
@@ -89,240 +103,14 @@ pub(super) struct Machine<'a> {
     pub(super) instance: Option<&'a Instance>,
     /// The node of that instance.
     pub(super) node: Option<&'a Node>,
-    /// EC2 and Kubernetes see nothing amiss.
-    pub(super) calm: Option<Calm>,
     /// Where its pods begin and end in [`OfPods::placed`].
     pods: (u32, u32),
-}
-
-/// What is to be known of a machine that runs, is ours, and whose node is whole. Noted while the walk is at the instance and the node: they lie
-/// far apart in memory, and a second visit to each would take longer than all the rest of a pass with nothing to do.
-#[derive(Clone, Copy)]
-pub(super) struct Calm {
-    /// EC2's launch time.
-    pub(super) launched_at: Timestamp,
-    /// GPUs that pods can use.
-    pub(super) gpus: i64,
 }
 
 impl<'a> Machine<'a> {
     /// Pods that hold a place on it, oldest first; `placed` is [`Index::placed`].
     pub(super) fn pods_among<'p>(&self, placed: &'p [&'a Pod]) -> &'p [&'a Pod] {
         &placed[self.pods.0 as usize..self.pods.1 as usize]
-    }
-}
-
-/// What one walk over all claims finds.
-struct OfClaims<'a> {
-    /// Where in [`Index::machines`], by the claim's name.
-    by_name: Lookup<&'a str, u32>,
-    /// Claims whose work is being moved off, by name.
-    leaving: Vec<&'a Claim>,
-    /// Claims that are to take over the work of another, by name.
-    taking_over: Vec<&'a Claim>,
-    /// Claims whose machine EC2 warned of, by name.
-    warned: Vec<&'a Claim>,
-    /// Claims whose machine EC2 takes back, by name.
-    interrupted: Vec<&'a Claim>,
-    /// Claims for whose machine EC2 has scheduled something, by name.
-    scheduled: Vec<&'a Claim>,
-}
-
-/// What one walk over all pods finds.
-struct OfPods<'a> {
-    /// Pods that hold a place, claim by claim, oldest first.
-    placed: Vec<&'a Pod>,
-    /// Where in `placed` the pods of each claim begin; one more than there are claims.
-    from: Vec<u32>,
-    /// Pods that hold a place on a claim that is not there, by its name, oldest first.
-    astray: Lookup<&'a str, Vec<&'a Pod>>,
-    /// Pods behind our gate that are not being deleted, by uid.
-    gated: Vec<&'a Pod>,
-    /// Pods that were bound as replacements, by uid.
-    replacing: Vec<&'a Pod>,
-    /// ... by the uid of the pod that each replaces.
-    replacements: Lookup<&'a str, &'a Pod>,
-    /// Pods that were let go, by uid.
-    let_go: Vec<&'a Pod>,
-    /// Pods that something keeps from running, by uid.
-    stuck: Vec<&'a Pod>,
-}
-
-/// What one walk over all instances and nodes finds.
-struct OfEc2<'a> {
-    /// Where in [`Index::machines`], by the instance that the claim's status names; the first claim counts.
-    by_instance: Lookup<&'a str, u32>,
-    /// By the position of their claim.
-    instances: Vec<Option<&'a Instance>>,
-    nodes: Vec<Option<&'a Node>>,
-    calm: Vec<Option<Calm>>,
-    /// Instances that no claim's status names, and nodes of such, by the instance's id.
-    other_instances: Lookup<&'a str, &'a Instance>,
-    other_nodes: Lookup<&'a str, &'a Node>,
-    /// Instances whose spot request says something, as EC2 shows them.
-    said_of: Vec<&'a Instance>,
-    /// Instances of another cluster of our name, as EC2 shows them.
-    foreign: Vec<&'a Instance>,
-}
-
-fn lookup<K, V>(room: usize) -> Lookup<K, V> {
-    Lookup::with_capacity_and_hasher(room, BuildHasherDefault::default())
-}
-
-/// Fewer objects are walked sooner than a second thread has started.
-const WORTH_A_THREAD: usize = 4_000;
-
-impl<'a> OfClaims<'a> {
-    fn of(world: &'a Snapshot) -> Self {
-        let mut found = OfClaims {
-            by_name: lookup(world.claims.len()),
-            leaving: Vec::new(),
-            taking_over: Vec::new(),
-            warned: Vec::new(),
-            interrupted: Vec::new(),
-            scheduled: Vec::new(),
-        };
-        for (at, claim) in (0..).zip(world.claims.values()) {
-            found.by_name.insert(claim.name.as_str(), at);
-            if claim.status.moving.is_some() {
-                found.leaving.push(claim);
-            }
-            if claim.spec.takes_over.is_some() {
-                found.taking_over.push(claim);
-            }
-            if claim.is_warned() {
-                found.warned.push(claim);
-            }
-            if claim.interrupted() {
-                found.interrupted.push(claim);
-            }
-            if claim.status.scheduled.is_some() {
-                found.scheduled.push(claim);
-            }
-        }
-        found
-    }
-}
-
-impl<'a> OfPods<'a> {
-    fn of(world: &'a Snapshot, by_name: &Lookup<&'a str, u32>) -> Self {
-        let mut found = OfPods {
-            placed: Vec::new(),
-            from: vec![0; by_name.len() + 1],
-            astray: lookup(0),
-            gated: Vec::new(),
-            replacing: Vec::new(),
-            replacements: lookup(0),
-            let_go: Vec::new(),
-            stuck: Vec::new(),
-        };
-        let mut placed: Vec<(u32, &Pod)> = Vec::with_capacity(world.pods.len());
-        for pod in world.pods.values() {
-            if let (Some(claim), false) = (&pod.claim, pod.finished()) {
-                match by_name.get(claim.as_str()) {
-                    Some(at) => placed.push((*at, pod)),
-                    None => found.astray.entry(claim.as_str()).or_default().push(pod),
-                }
-            }
-            found.note(world, pod);
-        }
-        // Counted, then laid out: by claim, and by uid within one.
-        for (at, _) in &placed {
-            found.from[*at as usize + 1] += 1;
-        }
-        for at in 1..found.from.len() {
-            found.from[at] += found.from[at - 1];
-        }
-        let mut next = found.from.clone();
-        if let Some((_, any)) = placed.first() {
-            found.placed = vec![*any; placed.len()];
-        }
-        for (at, pod) in placed {
-            let next = &mut next[at as usize];
-            found.placed[*next as usize] = pod;
-            *next += 1;
-        }
-        let oldest_first = |pods: &mut [&Pod]| pods.sort_by_key(|pod| pod.created_at);
-        for at in 1..found.from.len() {
-            let (from, to) = (found.from[at - 1] as usize, found.from[at] as usize);
-            if to - from > 1 {
-                oldest_first(&mut found.placed[from..to]);
-            }
-        }
-        found.astray.values_mut().for_each(|pods| oldest_first(pods));
-        found
-    }
-
-    fn note(&mut self, world: &'a Snapshot, pod: &'a Pod) {
-        if pod.phase == PodPhase::Gated && pod.deleting_until.is_none() {
-            self.gated.push(pod);
-        }
-        // The mark says where to look; what counts is what its claim keeps.
-        if let Some(replaced) = pod.replaces.as_ref().and_then(|_| world.held(pod).replaces) {
-            self.replacing.push(pod);
-            self.replacements.entry(replaced.pod.uid.as_str()).or_insert(pod);
-        }
-        if pod.let_go.is_some() {
-            self.let_go.push(pod);
-        }
-        if pod.stuck.is_some() {
-            self.stuck.push(pod);
-        }
-    }
-}
-
-impl<'a> OfEc2<'a> {
-    fn of(world: &'a Snapshot) -> Self {
-        let mut by_instance = lookup(world.claims.len());
-        for (at, claim) in (0..).zip(world.claims.values()) {
-            if let Some(id) = &claim.status.instance {
-                by_instance.entry(id.as_str()).or_insert(at);
-            }
-        }
-        let mut found = OfEc2 {
-            by_instance,
-            instances: vec![None; world.claims.len()],
-            nodes: vec![None; world.claims.len()],
-            calm: vec![None; world.claims.len()],
-            other_instances: lookup(0),
-            other_nodes: lookup(0),
-            said_of: Vec::new(),
-            foreign: Vec::new(),
-        };
-        for instance in seen(&world.instances) {
-            let foreign = instance.is_of_another(&world.cluster_uid);
-            match found.by_instance.get(instance.id.as_str()) {
-                Some(at) => {
-                    let calm = instance.is_alive() && !foreign;
-                    found.instances[*at as usize] = Some(instance);
-                    found.calm[*at as usize] = calm.then_some(Calm { launched_at: instance.launched_at, gpus: 0 });
-                }
-                None => {
-                    found.other_instances.insert(instance.id.as_str(), instance);
-                }
-            }
-            if instance.spot_request_status.is_some() {
-                found.said_of.push(instance);
-            }
-            if foreign {
-                found.foreign.push(instance);
-            }
-        }
-        for node in world.nodes.values() {
-            // Of several Nodes that name one instance the first counts, as the snapshot orders them.
-            match found.by_instance.get(node.instance.as_str()) {
-                Some(at) if found.nodes[*at as usize].is_none() => {
-                    found.nodes[*at as usize] = Some(node);
-                    let calm = found.calm[*at as usize].filter(|_| node.is_whole());
-                    found.calm[*at as usize] = calm.map(|calm| Calm { gpus: node.allocatable.gpus, ..calm });
-                }
-                Some(_) => (),
-                None => {
-                    found.other_nodes.entry(node.instance.as_str()).or_insert(node);
-                }
-            }
-        }
-        found
     }
 }
 
@@ -333,27 +121,19 @@ impl<'a> Index<'a> {
             std::thread::scope(|scope| {
                 let ec2 = scope.spawn(|| OfEc2::of(world));
                 let of_claims = OfClaims::of(world);
-                let of_pods = OfPods::of(world, &of_claims.by_name);
+                let of_pods = OfPods::of(world, &of_claims);
                 (of_claims, of_pods, ec2.join().unwrap_or_else(|fault| std::panic::resume_unwind(fault)))
             })
         } else {
             let of_claims = OfClaims::of(world);
-            let of_pods = OfPods::of(world, &of_claims.by_name);
+            let of_pods = OfPods::of(world, &of_claims);
             (of_claims, of_pods, OfEc2::of(world))
         };
         let (instances, nodes) = (std::mem::take(&mut of_ec2.instances), std::mem::take(&mut of_ec2.nodes));
-        let calm = std::mem::take(&mut of_ec2.calm);
-        let belongs = instances.into_iter().zip(nodes).zip(calm).zip(of_pods.from.windows(2));
+        let belongs = instances.into_iter().zip(nodes).zip(of_pods.from.windows(2));
         let joined = world.claims.values().zip(belongs);
-        let machines = joined
-            .map(|(claim, (((instance, node), calm), pods))| Machine {
-                claim,
-                instance,
-                node,
-                calm: node.and(calm),
-                pods: (pods[0], pods[1]),
-            })
-            .collect();
+        let machines =
+            joined.map(|(claim, ((instance, node), pods))| Machine { claim, instance, node, pods: (pods[0], pods[1]) }).collect();
         let index = Index {
             world,
             machines,
@@ -377,6 +157,17 @@ impl<'a> Index<'a> {
     /// Every claim with what belongs to it, by name.
     pub(super) fn machines(&self) -> &[Machine<'a>] {
         &self.machines
+    }
+
+    /// What was noted of every machine, in the order of [`Index::machines`]: of its claim, of its pods, of its instance and node.
+    pub(super) fn noted(&self) -> impl Iterator<Item = (Option<&Settled<'a>>, &Here, Option<&Calm>)> {
+        let ec2 = self.of_ec2.calm.iter().zip(&self.machines).map(|(calm, machine)| machine.node.and(calm.as_ref()));
+        self.of_claims.settled.iter().zip(&self.of_pods.here).zip(ec2).map(|((settled, here), calm)| (settled.as_ref(), here, calm))
+    }
+
+    /// What each node pool has.
+    pub(super) fn held(&self) -> &BTreeMap<&'a PoolName, Held> {
+        &self.of_claims.held
     }
 
     /// Claims whose work is being moved off, by name.
@@ -416,11 +207,6 @@ impl<'a> Index<'a> {
     /// Where in [`Index::machines`] the claim of this name is.
     pub(super) fn position(&self, claim: &ClaimName) -> Option<usize> {
         self.of_claims.by_name.get(claim.as_str()).map(|at| *at as usize)
-    }
-
-    /// Pods that hold a place, machine by machine.
-    pub(super) fn placed(&self) -> &[&'a Pod] {
-        &self.of_pods.placed
     }
 
     /// Instances whose spot request has a status that matters.
@@ -521,7 +307,7 @@ impl<'a> Index<'a> {
         let made = self.by_job.get_or_init(|| {
             let mut found: Lookup<&str, Vec<&Pod>> = lookup(0);
             for pod in self.world.pods.values() {
-                let own = if let Mobility::Job { job_uid, .. } = &pod.mobility { Some(job_uid) } else { None };
+                let own = if let Mobility::Job { job_uid, .. } = &*pod.mobility { Some(job_uid) } else { None };
                 let former = pod.let_go.as_ref().map(|mark| &mark.controller).filter(|controller| Some(*controller) != own);
                 for job in own.into_iter().chain(former) {
                     found.entry(job.as_str()).or_default().push(pod);
