@@ -68,7 +68,7 @@ async fn whatever_stands_in_a_decision_is_read_as_it_was_written() {
     let mut machine = Machine::new("m", CapacityType::Spot, 302_000, Some(804_800), Millis::from_mins(90), EndedBy::Lowtide);
     machine.stays.push(stay("p", "search", &machine, Millis::ZERO, None));
     let mut written = decision(&machine);
-    written.text = format!("{hard}\0");
+    written.text = format!("{hard}\0").into();
     written.attribution.service = Some(hard.into());
     written.attribution.environment = Some("\\N".into());
     written.attribution.cost_center = Some(String::new());

@@ -108,7 +108,7 @@ pub fn explain(pod: &Pod, claim: Option<&GpuNodeClaim>, events: &[Event]) -> Exp
         state: state_of(pod, claim),
         machine: claim.map(|claim| machine_of(pod, claim)),
         decision: annotation(pod, names::DECISION).map(str::to_owned),
-        replaces: replaces.map(|old| old.pod.object.name),
+        replaces: replaces.map(|old| old.pod.object.name.clone()),
         said,
     }
 }
