@@ -146,9 +146,9 @@ async fn a_mean_has_no_units_of_a_vendor_that_has_not_billed_yet() {
     for only in [&[][..], &of_search[..]] {
         // $24 for 240 requests, and not for 2,400.
         let cost = report::unit_costs(&mut connection, &july, UsageUnit::Requests, By::Workload, only).await.unwrap();
-        assert_eq!(rows_of(&cost)[0], "ml/chat 240 24.00 0.1 0.1 0.1 0.1 - - - - 24 100.0 10.0");
+        assert_eq!(rows_of(&cost)[0], "ml/chat 240 24.00 0.10 0.10 0.10 0.10 - - - - 24 100.0 10.0");
         assert!(
-            cost.sentence.starts_with("A request cost $0.1, without what vendors have not billed yet; half of them"),
+            cost.sentence.starts_with("A request cost $0.10, without what vendors have not billed yet; half of them"),
             "{}",
             cost.sentence
         );
@@ -176,8 +176,8 @@ async fn a_mean_has_no_units_of_a_vendor_that_has_not_billed_yet() {
     for item in ["OpenAI: API", "llm"] {
         let billed = taken(&mut connection, Format::Costs, &[costs("c2.csv", item)]).await.unwrap().statements[0].id;
         let cost = report::unit_costs(&mut connection, &july, UsageUnit::Requests, By::Workload, &[]).await.unwrap();
-        assert!(rows_of(&cost)[0].starts_with("ml/chat 2400 240.00 0.1 "), "{item}: {:?}", rows_of(&cost));
-        assert!(cost.sentence.starts_with("A request cost $0.1, including everything that is posted; "), "{}", cost.sentence);
+        assert!(rows_of(&cost)[0].starts_with("ml/chat 2400 240.00 0.10 "), "{item}: {:?}", rows_of(&cost));
+        assert!(cost.sentence.starts_with("A request cost $0.10, including everything that is posted; "), "{}", cost.sentence);
         retract(&mut connection, billed, "a test", LATER).await.unwrap();
     }
 }

@@ -83,7 +83,7 @@ async fn spend_without_a_known_alternative_is_no_loss() {
     let report = report::savings(&mut connection, &july(), By::Team, &[]).await.unwrap();
     assert_eq!(
         report.sentence,
-        "Spot saved $20.00 net (66.7 %) against the on-demand you would have bought; moves cost $0.000000. For $25.00 of spend the on-demand price is unknown: it is \
+        "Spot saved $20.00 net (66.7 %) against the on-demand you would have bought; moves cost $0.00. For $25.00 of spend the on-demand price is unknown: it is \
          on neither side of this."
     );
     let at = |name: &str| report.columns.iter().position(|column| column == name).unwrap();

@@ -275,7 +275,7 @@ async fn a_month_that_is_not_billed_yet_has_no_drop_of_what_bills_charge() {
     let report = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Step, &[], NOW).await.unwrap();
     let (amount, why) = step(&report, "coverage");
     assert_eq!(amount, "3.000000");
-    assert_eq!(why, "2026-08 is on no bill yet (0 % against 100 %); not billed yet: credit +$4.00, different-price -$1.00");
+    assert_eq!(why, "2026-08 is on no bill yet (0 % against 100 %); not billed yet: credit +$4.00, price-differed -$1.00");
     assert!(
         report
             .sentence

@@ -160,8 +160,7 @@ pub(super) async fn take(
     let mut buckets = Buckets::default();
     let checks = &mut options.checks;
     let files = each_file_once(paths, |number, path| {
-        let (file, rows, more) = read(path, &mut buckets)?;
-        let vendor = rows.first().map(|row| row.vendor);
+        let (file, rows, more, vendor) = read(path, &mut buckets)?;
         if more {
             open_page.entry(vendor).or_insert_with(|| path.to_path_buf());
         } else {
@@ -308,8 +307,8 @@ fn add(hours: &mut Hours, row: &Row, workload: &ObjectRef) {
     }
 }
 
-/// A file's rows, and whether the vendor has more. The buckets of its pages are added to `buckets`.
-fn read(path: &Path, buckets: &mut Buckets) -> Result<(ReadFile, Vec<Row>, bool), ImportFault> {
+/// A file's rows, whether the vendor has more, and which vendor that is. The buckets of its pages are added to `buckets`.
+fn read(path: &Path, buckets: &mut Buckets) -> Result<(ReadFile, Vec<Row>, bool, Option<Vendor>), ImportFault> {
     let is_json = with_text(path, |text| {
         let start =
             text.fill_buf().map(|bytes| bytes.iter().copied().find(|b| !b.is_ascii_whitespace() && !matches!(b, 0xef | 0xbb | 0xbf)));
@@ -326,7 +325,8 @@ fn read(path: &Path, buckets: &mut Buckets) -> Result<(ReadFile, Vec<Row>, bool)
                 Ok(())
             },
         )?;
-        return Ok((file, rows, false));
+        let vendor = rows.first().map(|row| row.vendor);
+        return Ok((file, rows, false, vendor));
     }
     let pages = with_text(path, |text| pages_of(path, text))?;
     let mut rows = Vec::new();
@@ -343,7 +343,9 @@ fn read(path: &Path, buckets: &mut Buckets) -> Result<(ReadFile, Vec<Row>, bool)
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let file = ReadFile { name, sha256: sha256_of(path)?, lines: u64::try_from(rows.len()).unwrap_or(u64::MAX) };
-    Ok((file, rows, pages.last().is_some_and(|page| page.has_more)))
+    // A page without usage has buckets as well.
+    let vendor = pages.iter().flat_map(|page| &page.data).find_map(vendor_of);
+    Ok((file, rows, pages.last().is_some_and(|page| page.has_more), vendor))
 }
 
 /// One page, an array of pages, or pages one after the other.
@@ -497,7 +499,7 @@ mod tests {
     fn rows(name: &str, text: &str) -> Result<(Vec<Row>, bool), String> {
         let path = std::env::temp_dir().join(format!("lowtide-vendor-{}-{name}", std::process::id()));
         std::fs::write(&path, text).unwrap();
-        let found = read(&path, &mut Buckets::default()).map(|(_, rows, more)| (rows, more)).map_err(|fault| fault.to_string());
+        let found = read(&path, &mut Buckets::default()).map(|(_, rows, more, _)| (rows, more)).map_err(|fault| fault.to_string());
         std::fs::remove_file(path).unwrap();
         found
     }

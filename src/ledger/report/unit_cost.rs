@@ -82,8 +82,10 @@ pub async fn unit_costs(
             report.rows.push(row(total, &all, &cost));
         }
         None => {
-            report.sentence =
-                format!("No usage in {} is known for these days: import it, or have it collected from Prometheus.", unit.as_str())
+            report.sentence = match unbilled(connection, days, unit, only).await? {
+                Some(units) => format!("What {} cost is not known for these days: there are {units}.", unit.as_str()),
+                None => format!("No usage in {} is known for these days: import it, or have it collected from Prometheus.", unit.as_str()),
+            }
         }
     }
     with_day_of_knowledge(connection, report).await
