@@ -181,18 +181,29 @@ impl Archive {
     }
 }
 
-/// Days whose rollups are current and not the sums of their postings, owner by owner and line by line. Archived days have none to compare with.
+/// Days whose rollups are current and not the sums of their postings, owner by owner, line by line and machine type by machine type, in every column. Archived days have none to compare with.
 async fn sums_that_differ(connection: &mut PgConnection) -> Result<Vec<Finding>, LedgerFault> {
     let days = sqlx::query_scalar!(
-        r#"SELECT DISTINCT coalesce(r.day, p.day)::text AS "day!"
-           FROM (SELECT day, workload, line, sum(cost_usd) AS cost, sum(b0_usd) AS b0, sum(b1_usd) AS b1, sum(b2_usd) AS b2, sum(feed_usd) AS feed,
-                        sum(bill_usd) AS bill, sum(gpu_ms) AS gpu_ms FROM ledger.cost_rollup GROUP BY day, workload, line) r
-           FULL JOIN (SELECT ledger.utc_day(at) AS day, workload, line, sum(cost_usd) AS cost, coalesce(sum(b0_usd), 0) AS b0, coalesce(sum(b1_usd), 0) AS b1,
-                             coalesce(sum(b2_usd), 0) AS b2, sum(feed_usd) AS feed, sum(bill_usd) AS bill, sum(gpu_ms) AS gpu_ms FROM ledger.posting
-                      GROUP BY 1, 2, 3) p ON p.day = r.day AND p.workload = r.workload AND p.line = r.line
-           WHERE (coalesce(r.cost, 0), coalesce(r.b0, 0), coalesce(r.b1, 0), coalesce(r.b2, 0), coalesce(r.feed, 0), coalesce(r.bill, 0), coalesce(r.gpu_ms, 0))
-                 IS DISTINCT FROM
-                 (coalesce(p.cost, 0), coalesce(p.b0, 0), coalesce(p.b1, 0), coalesce(p.b2, 0), coalesce(p.feed, 0), coalesce(p.bill, 0), coalesce(p.gpu_ms, 0))
+        r#"WITH posted AS (
+             SELECT ledger.utc_day(p.at) AS day, p.workload, p.line, p.claim_uid, sum(p.gpu_ms) AS gpu_ms, sum(p.cost_usd) AS cost, coalesce(sum(p.b0_usd), 0) AS b0,
+                    coalesce(sum(p.b1_usd), 0) AS b1, coalesce(sum(p.b2_usd), 0) AS b2, coalesce(sum(p.cost_usd) FILTER (WHERE p.b0_usd IS NULL), 0) AS no_b0,
+                    coalesce(sum(p.cost_usd) FILTER (WHERE p.line = 'pod' AND p.b1_usd IS NULL), 0) AS no_b1,
+                    coalesce(sum(p.cost_usd) FILTER (WHERE p.line = 'pod' AND p.b2_usd IS NULL), 0) AS no_b2, sum(p.feed_usd) AS feed, sum(p.bill_usd) AS bill,
+                    coalesce(sum(p.cost_usd) FILTER (WHERE p.kind IN ('feed', 'bill') AND p.claim_uid IS NOT NULL), 0) AS true_up
+             FROM ledger.posting p GROUP BY 1, 2, 3, 4
+           ), machines AS (
+             SELECT DISTINCT ON (claim_uid) claim_uid, region, instance_type, capacity_type FROM ledger.interval_opened ORDER BY claim_uid, posted_at, at
+           ), sums AS (
+             SELECT p.day, p.workload, p.line, coalesce(m.region, '') AS region, coalesce(m.instance_type, '') AS instance_type,
+                    coalesce(m.capacity_type, '') AS capacity_type, sum(p.gpu_ms) AS gpu_ms, sum(p.cost) AS cost, sum(p.b0) AS b0, sum(p.b1) AS b1, sum(p.b2) AS b2,
+                    sum(p.no_b0) AS no_b0, sum(p.no_b1) AS no_b1, sum(p.no_b2) AS no_b2, sum(p.feed) AS feed, sum(p.bill) AS bill, sum(p.true_up) AS true_up
+             FROM posted p LEFT JOIN machines m USING (claim_uid) GROUP BY 1, 2, 3, 4, 5, 6
+           )
+           SELECT DISTINCT coalesce(r.day, p.day)::text AS "day!"
+           FROM ledger.cost_rollup r
+           FULL JOIN sums p ON (p.day, p.workload, p.line, p.region, p.instance_type, p.capacity_type) = (r.day, r.workload, r.line, r.region, r.instance_type, r.capacity_type)
+           WHERE (r.cost_usd, r.b0_usd, r.b1_usd, r.b2_usd, r.without_b0_usd, r.without_b1_usd, r.without_b2_usd, r.feed_usd, r.bill_usd, r.true_up_usd, r.gpu_ms)
+                 IS DISTINCT FROM (p.cost, p.b0, p.b1, p.b2, p.no_b0, p.no_b1, p.no_b2, p.feed, p.bill, p.true_up, p.gpu_ms)
              AND coalesce(r.day, p.day) NOT IN (SELECT q.day FROM ledger.rollup_queue q)
              AND coalesce(r.day, p.day) >= coalesce((SELECT ledger.utc_day(max(until)) FROM ledger.archived_month WHERE table_name = 'posting'), '-infinity'::date)
            ORDER BY 1"#

@@ -261,11 +261,11 @@ class Machine:
         return truths, others
 
     def figures(self, lines):
-        """Rows of (hour, day, line, pod): GPU milliseconds, cost, B0, B1, B2, by the feed, by the bill."""
+        """Rows of (hour, day, line, pod): GPU milliseconds, cost, B0, B1, B2, by the feed, by the bill; and the cost of which B0, B1 and B2 are not known."""
         costs, b0s = self.computed()
         truths, beside = self.said(lines)
         pods = {pod["uid"]: pod for pod in self.pods}
-        rows = defaultdict(lambda: [0] * 7)
+        rows = defaultdict(lambda: [0] * 10)
         cut = self.cut()
         for hour in self.hours:
             shares = self.shares(hour)
@@ -285,13 +285,15 @@ class Machine:
                 rate = lambda name: half_even(Fraction((pods[pod][name] or 0) * held, HOUR)) if line == "pod" else 0
                 baselines = [0, 0, 0] if free else [b0[n] or 0, rate("b1"), rate("b2")]
                 add = [weight, cost, *baselines, cost if source == "feed" else 0, cost - opened if source == "bill" else 0]
+                add.append(cost if free or b0[n] is None else 0)
+                add += [cost if line == "pod" and (free or pods[pod][name] is None) else 0 for name in ("b1", "b2")]
                 rows[hour, day, line, pod] = [old + new for old, new in zip(row, add)]
             for _, days, own_day, line, amount in [entry for entry in beside if entry[0] == hour]:
                 users = [share for share in shares if share[0] in days]
                 for (day, _, pod, *_), cost in zip(users, parted(amount, [share[3] for share in users])):
                     key = (hour, day if own_day < 0 else own_day, line, pod)
                     row = rows[key]
-                    rows[key] = [row[0], row[1] + cost, *row[2:6], row[6] + cost]
+                    rows[key] = [row[0], row[1] + cost, *row[2:6], row[6] + cost, *row[7:]]
         for pod in self.pods:
             if pod["carried_gib"]:
                 hour = (pod["start"] - self.start) // HOUR
@@ -429,17 +431,17 @@ def books(facts):
     lines = bill_lines(facts["bill"], set(facts["known"]))
     for instance, more in feed_lines(facts["feed"]).items():
         lines[instance] += more
-    shares, daily, hourly = {}, defaultdict(lambda: [0] * 5), defaultdict(Fraction)
+    shares, daily, hourly = {}, defaultdict(lambda: [0] * 8), defaultdict(Fraction)
     for machine_facts in facts["machines"]:
         machine = Machine(machine_facts, facts)
         pods = {pod["uid"]: pod for pod in machine.pods}
         bought = machine_facts["bought_for"]
         for (hour, day, line, pod), row in machine.figures(lines[machine_facts["instance"]]).items():
-            shares["/".join([machine_facts["claim_uid"], str(hour), str(day), line, pod])] = row
+            shares["/".join([machine_facts["claim_uid"], str(hour), str(day), line, pod])] = row[:7]
             owner = pods[pod] if pod else bought
             team = retagged(facts, owner["workload"], owner["team"], day) if owner else None
             sums = daily[f"{day}/{team or '-'}/{line}"]
-            daily[f"{day}/{team or '-'}/{line}"] = [old + new for old, new in zip(sums, row[:5])]
+            daily[f"{day}/{team or '-'}/{line}"] = [old + new for old, new in zip(sums, row[:5] + row[7:])]
             start, end = machine.span(hour)
             a, b = (pods[pod]["start"],) * 2 if line == "egress" else (max(start, day * DAY), min(end, (day + 1) * DAY))
             if not day_of(start) <= day <= day_of(end - 1):
@@ -467,7 +469,7 @@ def books(facts):
                 per_unit[row["workload"]] = (cost + hourly[row["workload"], at], count + int(row["requests"]))
     return {
         "shares": shares,
-        "daily": {key: sums for key, sums in daily.items() if any(sums)},
+        "daily": {key: sums[:5] for key, sums in daily.items() if any(sums[:5])},
         "savings": savings(daily),
         "revenue": {key: micro for key, micro in revenue.items() if micro},
         "hourly": {f"{workload} {hour}": float(cost / 10**6) for (workload, hour), cost in hourly.items() if cost},
@@ -476,13 +478,13 @@ def books(facts):
 
 
 def savings(daily):
-    """By day and team, of machines alone: spend, and what it is less than B0, B1 and B2."""
+    """By day and team, of machines alone: spend, and what it is less than B0, B1 and B2, as far as each of them is known."""
     found = defaultdict(lambda: [0] * 4)
-    for key, (_, cost, b0, b1, b2) in daily.items():
+    for key, (_, cost, b0, b1, b2, no_b0, no_b1, no_b2) in daily.items():
         day, team, line = key.split("/")
         if line in USE or line == "egress":
             sums = found[f"{day}/{team}"]
-            found[f"{day}/{team}"] = [old + new for old, new in zip(sums, [cost, b0 - cost, b1 - cost, b2 - cost])]
+            found[f"{day}/{team}"] = [old + new for old, new in zip(sums, [cost, b0 - cost + no_b0, b1 - cost + no_b1, b2 - cost + no_b2])]
     return {key: sums for key, sums in found.items() if any(sums)}
 
 

@@ -323,7 +323,7 @@ async fn two_spans_of_time_prove_what_batching_brought() {
     store_usage(&mut connection, &usage, "prometheus").await.unwrap();
     let windows: [Window; 2] = ["2026-07-20", "2026-07-21"].map(|text| text.parse().unwrap());
     let report =
-        report::compare_gpu_use(&mut connection, [&windows[0], &windows[1]], UsageUnit::Requests, By::Workload, &[]).await.unwrap();
+        report::compare_gpu_use(&mut connection, [&windows[0], &windows[1]], UsageUnit::Requests, By::Workload, &[], LATER).await.unwrap();
     assert_eq!(
         report.sentence,
         "GPUs were active in 35.0 % of the measured time in 2026-07-20 and in 78.0 % in 2026-07-21, 2.23 times as much. 1,000 requests cost $2.00 and $0.8977 (-55.1 %). \
@@ -332,6 +332,28 @@ async fn two_spans_of_time_prove_what_batching_brought() {
     let columns = report.columns.iter().map(String::as_str).collect::<Vec<_>>();
     let expected = "35.0 78.0 2.23 83.3 83.3 2.00 0.8977 -55.1";
     assert_eq!(rows(&report, &columns), [format!("ml/chat {expected}"), format!("total {expected}")]);
+    // A span that runs is compared by its full days, and the other by as many.
+    let runs: Window = "2026-07-21..2026-07-24".parse().unwrap();
+    let noon = DAY + Millis::from_hours(60);
+    let running =
+        report::compare_gpu_use(&mut connection, [&windows[0], &runs], UsageUnit::Requests, By::Workload, &[], noon).await.unwrap();
+    assert_eq!(
+        running.sentence,
+        format!(
+            "{} 2026-07-21..2026-07-24 still runs: the first full day of each is compared.",
+            report.sentence.replace("in 2026-07-21,", "in 2026-07-21..2026-07-24,")
+        )
+    );
+    assert_eq!(running.rows, report.rows);
+    let early = report::compare_gpu_use(
+        &mut connection,
+        [&windows[0], &runs],
+        UsageUnit::Requests,
+        By::Workload,
+        &[],
+        DAY + Millis::from_hours(30),
+    );
+    assert_eq!(early.await.unwrap().sentence, "2026-07-21..2026-07-24 has no full day yet: there is nothing to compare.");
     // The same by the command, on the day after as well, of which nothing is known.
     let said = |command: &str| crate::roles::run(&std::env::temp_dir(), &url, command).unwrap();
     assert!(said("lowtide ledger gpu-use --compare 2026-07-20 2026-07-21 --by workload").starts_with(&report.sentence));

@@ -255,6 +255,53 @@ fn as_readers(server: &PrivatePostgres, folder: &Folder, decision: Option<uuid::
     }
 }
 
+/// Runs all that writers, planners, sealers and the owner may, each by its own login; gives the command that retracts. `holds_others`: the ledger has what other
+/// files said.
+fn as_others(server: &PrivatePostgres, folder: &Folder, owner: &str, holds_others: bool) -> String {
+    let operator = server.url_for("operator", "postgres");
+    let auditor = server.url_for("auditor", "postgres");
+    let planner = server.url_for("planner", "postgres");
+    run(&folder.0, &operator, "lowtide ledger post").unwrap();
+    let owner = owner.to_owned();
+    let mut taken = None;
+    for command in documented() {
+        let command =
+            command.replace("FOLDER-OR-FILES", "FOLDER").replace("ml/chat", "ml/of-search").replace("--to 2026-07-15", "--to 2026-07-22");
+        let (login, command) = match who(&command) {
+            Who::Reader => continue,
+            Who::Sealer => (&auditor, command),
+            Who::Planner => (&planner, command),
+            Who::Owner if command.contains("migrate") => (&owner, "lowtide ledger migrate".to_owned()),
+            Who::Owner => (&owner, command.replace("DIR", "archived")),
+            // S3 is another test's.
+            Who::Writer if command.contains("fetch") => continue,
+            Who::Writer if command.contains("--withdraw") => {
+                let keep =
+                    "lowtide ledger retag --workload ml/of-search --from 2026-07-20 --to 2026-07-21 --set team=vision --reason 'a test'";
+                run(&folder.0, &operator, keep).unwrap();
+                let id = server.psql("postgres", "SELECT id FROM ledger.retags WHERE state = 'holds' LIMIT 1").unwrap();
+                (&operator, command.replace("ID", id.trim()))
+            }
+            Who::Writer if command.contains("retract") => {
+                taken = Some(command);
+                continue;
+            }
+            Who::Writer => (&operator, command),
+        };
+        let mut done = run(&folder.0, login, &command);
+        // What an earlier release took differs from these files, and a person says that it may.
+        let mut accepting = command.clone();
+        for _ in 0..3 {
+            let Err(fault) = &done else { break };
+            let Some(check) = fault.split("--accept ").nth(1).filter(|_| holds_others) else { break };
+            accepting = format!("{accepting} --accept {}", check.split([')', ' ', '\n']).next().unwrap_or_default());
+            done = run(&folder.0, login, &accepting);
+        }
+        done.unwrap_or_else(|fault| panic!("{accepting}: {fault}"));
+    }
+    taken.unwrap()
+}
+
 #[test]
 fn every_question_has_its_sql_and_its_command() {
     let questions = questions();
@@ -276,39 +323,10 @@ async fn nothing_is_denied_that_the_manual_promises() {
     as_readers(&server, &folder, None);
     let decision = facts(&ledger).await;
     let operator = server.url_for("operator", "postgres");
-    let auditor = server.url_for("auditor", "postgres");
-    let planner = server.url_for("planner", "postgres");
-    run(&folder.0, &operator, "lowtide ledger post").unwrap();
-    let mut taken = None;
-    for command in documented() {
-        let command =
-            command.replace("FOLDER-OR-FILES", "FOLDER").replace("ml/chat", "ml/of-search").replace("--to 2026-07-15", "--to 2026-07-22");
-        let (login, command) = match who(&command) {
-            Who::Reader => continue,
-            Who::Sealer => (&auditor, command),
-            Who::Planner => (&planner, command),
-            Who::Owner if command.contains("migrate") => (&url, "lowtide ledger migrate".to_owned()),
-            Who::Owner => (&url, command.replace("DIR", "archived")),
-            // S3 is another test's.
-            Who::Writer if command.contains("fetch") => continue,
-            Who::Writer if command.contains("--withdraw") => {
-                let keep =
-                    "lowtide ledger retag --workload ml/of-search --from 2026-07-20 --to 2026-07-21 --set team=vision --reason 'a test'";
-                run(&folder.0, &operator, keep).unwrap();
-                let id = server.psql("postgres", "SELECT id FROM ledger.retags WHERE state = 'holds' LIMIT 1").unwrap();
-                (&operator, command.replace("ID", id.trim()))
-            }
-            Who::Writer if command.contains("retract") => {
-                taken = Some(command);
-                continue;
-            }
-            Who::Writer => (&operator, command),
-        };
-        run(&folder.0, login, &command).unwrap_or_else(|fault| panic!("{command}: {fault}"));
-    }
+    let retract = as_others(&server, &folder, &url, false);
     as_readers(&server, &folder, Some(decision));
     let id = server.psql("postgres", "SELECT id FROM ledger.statements WHERE kind = 'bill' AND state = 'holds'").unwrap();
-    run(&folder.0, &operator, &taken.unwrap().replace("ID", id.trim())).unwrap();
+    run(&folder.0, &operator, &retract.replace("ID", id.trim())).unwrap();
     // And what is not promised is denied.
     let finance = server.url_for("finance", "postgres");
     for command in [
@@ -365,6 +383,9 @@ async fn a_ledger_of_an_earlier_release_answers_as_well() {
     run(&folder.0, &operator, "lowtide ledger import costs costs.csv").unwrap();
     assert_eq!(server.psql("postgres", cost).unwrap().trim(), "30.00");
     run(&folder.0, &operator, "lowtide ledger import cur FOLDER --accept amount-changed --accept older-version").unwrap();
+    // And whoever writes, plans, seals or owns does there what the manual says.
+    as_others(&server, &folder, &url, true);
+    as_readers(&server, &folder, Some(decision));
     run(&folder.0, &url, "lowtide ledger seal").unwrap();
     let verified = run(&folder.0, &url, "lowtide ledger verify").unwrap();
     assert!(verified.starts_with("Nothing was altered"), "{verified}");

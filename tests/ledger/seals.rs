@@ -172,6 +172,29 @@ async fn sums_and_other_costs_are_held_against_what_they_are_made_of() {
     assert_eq!(found().await, ["the sums of 2026-07-20 in ledger.cost_rollup are not those of its postings"]);
     server.psql("postgres", &moved.replace("0.1 ELSE -0.1", "-0.1 ELSE 0.1")).unwrap();
     assert_eq!(found().await, Vec::<String>::new());
+    // Every column that a report reads or groups by.
+    for (column, other) in [
+        ("region", "'eu-west-1'"),
+        ("instance_type", "'p5.48xlarge'"),
+        ("capacity_type", "'on-demand'"),
+        ("gpu_ms", "gpu_ms + 1"),
+        ("b0_usd", "b0_usd + 0.1"),
+        ("b1_usd", "b1_usd + 0.1"),
+        ("b2_usd", "b2_usd + 0.1"),
+        ("without_b0_usd", "without_b0_usd + 0.1"),
+        ("without_b1_usd", "without_b1_usd + 0.1"),
+        ("without_b2_usd", "without_b2_usd + 0.1"),
+        ("feed_usd", "feed_usd + 0.1"),
+        ("bill_usd", "bill_usd + 0.1"),
+        ("true_up_usd", "true_up_usd + 0.1"),
+    ] {
+        let kept = "CREATE TABLE IF NOT EXISTS public.kept AS SELECT * FROM ledger.cost_rollup";
+        let altered = format!("{kept}; UPDATE ledger.cost_rollup SET {column} = {other} WHERE line = 'pod'");
+        server.psql("postgres", &altered).unwrap();
+        assert_eq!(found().await, ["the sums of 2026-07-20 in ledger.cost_rollup are not those of its postings"], "{column}");
+        server.psql("postgres", "DELETE FROM ledger.cost_rollup; INSERT INTO ledger.cost_rollup SELECT * FROM public.kept").unwrap();
+        assert_eq!(found().await, Vec::<String>::new(), "{column}");
+    }
     // A cost of the statement that is on record, and of nothing in its file.
     let slipped = "INSERT INTO ledger.posting (id, at, workload, gpu_ms, span_ms, line, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, bill_usd, statement)
         SELECT gen_random_uuid(), at, workload, 0, span_ms, line, kind, cause, -5, 0, 0, 0, 0, 0, statement FROM ledger.posting WHERE line = 'overhead' LIMIT 1";

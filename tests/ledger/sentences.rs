@@ -70,6 +70,38 @@ async fn other_costs_move_no_saving_and_rest_on_no_bill() {
     );
 }
 
+/// Work of which it is not known what would have been bought otherwise saves nothing and loses nothing: it is on neither side, and it is said how much it is.
+#[tokio::test]
+async fn spend_without_a_known_alternative_is_no_loss() {
+    let Bench { url, ledger, server } = bench().await;
+    machine(&ledger, "a", "search", DAY, 10).await;
+    let mut unknown = Machine::new("b", CapacityType::Spot, 2_500_000, None, Millis::from_hours(10), EndedBy::Lowtide);
+    unknown.stays.push(stay("pod-b", "vision", &unknown, Millis::ZERO, None));
+    ledger.write(&unknown.records()).await.unwrap();
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let report = report::savings(&mut connection, &july(), By::Team, &[]).await.unwrap();
+    assert_eq!(
+        report.sentence,
+        "Spot saved $20.00 net (66.7 %) against the on-demand you would have bought; moves cost $0.00. For $25.00 of spend the on-demand price is unknown: it is \
+         on neither side of this."
+    );
+    let at = |name: &str| report.columns.iter().position(|column| column == name).unwrap();
+    let names = ["team", "spend_usd", "b1_usd", "gross_saving_usd", "net_saving_usd", "net_saving_percent", "spend_without_b1_usd"];
+    let rows: Vec<String> = report.rows.iter().map(|row| names.map(|name| row[at(name)].as_deref().unwrap_or("-")).join(" ")).collect();
+    assert_eq!(
+        rows,
+        [
+            "vision 25.000000 0.000000 0.000000 0.000000 - 25.000000",
+            "search 10.000000 30.000000 20.000000 20.000000 66.7 0.000000",
+            "total 35.000000 30.000000 20.000000 20.000000 66.7 25.000000"
+        ]
+    );
+    let view = "SELECT sum(spend_usd)::numeric(10,2), sum(net_saving_b0_usd)::numeric(10,2), sum(gross_saving_b1_usd)::numeric(10,2), sum(net_saving_b1_usd)::numeric(10,2),
+                       sum(net_saving_b2_usd)::numeric(10,2), sum(spend_without_b2_usd)::numeric(10,2) FROM ledger.savings_daily";
+    assert_eq!(server.psql("postgres", view).unwrap().trim(), "35.00|20.00|20.00|20.00|0.00|35.00");
+}
+
 /// U05, Q05: gaps in usage raise no mean, and revenue follows the labels as the work does.
 #[tokio::test]
 async fn gaps_raise_no_mean_and_revenue_follows_the_work() {

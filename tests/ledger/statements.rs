@@ -295,7 +295,7 @@ async fn costs_revenue_and_usage_are_corrected_and_not_added_up() {
     }
     // A currency with its rates.
     let rates =
-        lowtide::ledger::import::Rates::read(&folder.file("rates.csv", "day,currency,usd_per_unit\n2026-06-01,EUR,1.25\n")).unwrap();
+        lowtide::ledger::import::Rates::read(&folder.file("rates.csv", "day,currency,usd_per_unit\n2026-07-01,EUR,1.25\n")).unwrap();
     let options = Options { rates, source: Some("euros".into()), ..Options::default() };
     let euros = file("e.csv", "period,item,cost_usd,currency,team\n2026-07-20,eu-api,100,EUR,euro\n");
     import(&mut connection, Format::Costs, &euros, options, LATER).await.unwrap();

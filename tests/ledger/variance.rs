@@ -9,13 +9,15 @@ use lowtide::core::units::ids::ObjectRef;
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::workload::need::UsageUnit;
 use lowtide::ledger::connect;
-use lowtide::ledger::import::{UsageHour, store_usage};
+use lowtide::ledger::import::{Format, UsageHour, store_usage};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::report::{Month, Report, VarianceBy, variance};
 use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, DAY, Dice, Machine, bench, decision, stay};
+use crate::imports::{Folder, taken};
 use crate::rules::random_machine;
+use crate::statements::{HEADER, line};
 
 const MONTH: i64 = 31 * 86_400_000;
 const LATER: Timestamp = Timestamp(DAY.0 + 2 * MONTH);
@@ -252,4 +254,35 @@ async fn what_is_said_of_a_team_is_of_its_part_of_a_workload() {
     let only = ["team=search".parse().unwrap()];
     let report = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Step, &only, NOW).await.unwrap();
     assert_eq!(step(&report, "idle"), ("1.000000".to_owned(), "10.0 -> 20.0 GPU-hours without a pod, at $1.00 -> $2.00 in all".to_owned()));
+}
+
+/// What the bill of July charges and gives back is no drop of August, whose bill is not there yet.
+#[tokio::test]
+async fn a_month_that_is_not_billed_yet_has_no_drop_of_what_bills_charge() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    for (name, shift) in [("a", 0), ("b", MONTH)] {
+        let mut machine = Machine::new(name, CapacityType::Spot, 1_000_000, None, Millis::from_hours(10), EndedBy::Lowtide);
+        (machine.interval.from, machine.interval.to) = (machine.interval.from + Millis(shift), machine.interval.to + Millis(shift));
+        machine.stays.push(stay(&format!("pod-{name}"), "search", &machine, Millis::ZERO, None));
+        ledger.write(&machine.records()).await.unwrap();
+    }
+    post(&mut connection, LATER).await.unwrap();
+    let folder = Folder::new("variance-unbilled");
+    let hours: String = (0..10).map(|n| line(&format!("a-{n}"), "Usage", "i-a", "SpotUsage:g6.xlarge", n, "1", "1.10", "")).collect();
+    let credit = line("c", "Credit", "i-a", "SpotUsage:g6.xlarge", 3, "1", "-4", "");
+    taken(&mut connection, Format::Cur, &[folder.file("cur.csv", &format!("{HEADER}{hours}{credit}"))]).await.unwrap();
+    let report = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Step, &[], NOW).await.unwrap();
+    let (amount, why) = step(&report, "coverage");
+    assert_eq!(amount, "3.000000");
+    assert_eq!(why, "2026-08 is on no bill yet (0 % against 100 %); not billed yet: credit +$4.00, price-differed -$1.00");
+    assert!(
+        report
+            .sentence
+            .ends_with(" 2026-08 is on no bill yet (0 % against 100 %): what its bill will charge, give back or correct is not in it yet."),
+        "{}",
+        report.sentence
+    );
+    let by_workload = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Workload, &[], NOW).await.unwrap();
+    assert_eq!(by_workload.rows[0][5].as_deref(), Some(why.as_str()));
 }

@@ -5,6 +5,7 @@
 use clap::Args;
 
 use super::args::{AsOfArgs, DatabaseArgs, DayArgs, FormatArgs};
+use super::upkeep::now;
 use super::{Answer, unit_of};
 use crate::core::workload::need::UsageUnit;
 use crate::ledger::report::{self, By, Only, Window};
@@ -52,5 +53,7 @@ pub(super) async fn answer(args: GpuUseArgs) -> Answer {
         return Err(format!("what units cost is known by {keys}: choose of these for --by and --only").into());
     }
     let mut connection = args.as_of.connect(&args.database).await?;
-    Ok(args.format.print(&report::compare_gpu_use(&mut connection, [before, after], args.unit, args.by, &args.only).await?))
+    let now = args.as_of.now(now());
+    let report = report::compare_gpu_use(&mut connection, [before, after], args.unit, args.by, &args.only, now).await?;
+    Ok(args.format.print(&report))
 }

@@ -3,8 +3,11 @@
 //! Decides: the names of refusals, and the bounds that are not a matter of the file's kind.
 //! Does not: look at a file (each reader asks), or overrule anything by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::{Value, json};
+
+use super::reading::ReadFile;
 use crate::core::units::money::BilledUsd;
 
 /// A reason to refuse a statement that a person may overrule, by `--accept NAME`.
@@ -28,6 +31,8 @@ pub enum Check {
     MissingBefore,
     /// It is final, and machines that cost something in its month are on no line of it.
     MissingMachines,
+    /// The last rate of its currency is of more than 35 days before the day it is used for.
+    OldRate,
 }
 
 impl Check {
@@ -43,21 +48,26 @@ impl Check {
             Check::BeyondReason => "beyond-reason",
             Check::MissingBefore => "missing-before",
             Check::MissingMachines => "missing-machines",
+            Check::OldRate => "old-rate",
         }
     }
 }
 
-/// The checks of one command: what is accepted, and what of that was needed.
+/// The checks of one command: what is accepted, what of that was needed, and which files it was given beside the data: what is on record about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checks {
     accept: BTreeSet<Check>,
     overruled: BTreeSet<Check>,
+    /// Files that say how others are read, by what they are.
+    beside: BTreeMap<&'static str, ReadFile>,
+    /// What the data are, where their kind does not say it.
+    role: Option<&'static str>,
 }
 
 impl Checks {
     /// With what a person accepts.
     pub fn accepting(accept: impl IntoIterator<Item = Check>) -> Self {
-        Checks { accept: accept.into_iter().collect(), overruled: BTreeSet::new() }
+        Checks { accept: accept.into_iter().collect(), ..Checks::default() }
     }
 
     /// Refuses by `check` unless it is accepted.
@@ -70,6 +80,28 @@ impl Checks {
         let sentence = sentence();
         let sentence = sentence.strip_suffix("; nothing was imported").unwrap_or(&sentence).to_owned();
         Err(super::ImportFault::Refused { check, sentence })
+    }
+
+    /// Puts a file on record that says how the data are read.
+    pub(super) fn read_with(&mut self, role: &'static str, file: Option<ReadFile>) {
+        self.beside.extend(file.map(|file| (role, file)));
+    }
+
+    /// Puts on record what the data are.
+    pub(super) fn data_are(&mut self, role: &'static str) {
+        self.role = Some(role);
+    }
+
+    /// The files of a statement, for the record: its data, and what they were read with.
+    pub(super) fn files_on_record(&self, data: &[ReadFile]) -> Vec<Value> {
+        let of = |role: Option<&'static str>, file: &ReadFile| {
+            let mut value = json!({"name": file.name, "sha256": file.sha256, "lines": file.lines});
+            if let (Some(role), Some(fields)) = (role, value.as_object_mut()) {
+                fields.insert("role".into(), role.into());
+            }
+            value
+        };
+        data.iter().map(|file| of(self.role, file)).chain(self.beside.iter().map(|(role, file)| of(Some(role), file))).collect()
     }
 
     /// The names of what was overruled, for the record.

@@ -231,7 +231,7 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
     };
     let to = line.get("line_item_usage_end_date").map_or(Ok(from), |_| line.time("line_item_usage_end_date"))?;
     let kind = kind_of(line_type, usage_type, resource, instance.is_some());
-    let rate = rates.of_named(line, "line_item_currency_code", from)?;
+    let rate = rates.of_named(line, "line_item_currency_code", from, checks)?;
     let (cost, net) = amounts(line, line_type)?;
     let cost = rate.times(cost);
     let discount = net.map_or(BilledUsd(0), |net| BilledUsd(rate.times(net).0 - cost.0));

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use super::checks::{Check, Checks};
 use super::cur::CurLine;
 use super::delivery::files_of;
-use super::entries::reasonable;
+use super::entries::{not_much_changed, reasonable};
 use super::reading::{MOST_LINE, ReadFile, content_of, malformed, sha256_of, while_reading, with_text};
 use super::staging::{Lines, Place, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, id_of, next_version};
@@ -36,6 +36,7 @@ const KNOWN: [&str; 9] =
 pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
     turns::take(connection, Turn::Import).await?;
     let paths = files_of(paths)?;
+    let names: Vec<String> = paths.iter().map(|path| name_of(path)).collect();
     let checks = options.checks.clone();
     let (files, checks) = stage(connection, move |lines| read_all(&paths, checks, lines)).await?;
     options.checks = checks;
@@ -50,6 +51,8 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     foreign_account(connection, &cell, &mut options.checks).await?;
     once(connection, &mut options.checks).await?;
     run(connection, DIFFERENCE).await?;
+    nothing_older(connection, &names, &mut options.checks).await?;
+    near_the_books(connection, &cell, &mut options.checks).await?;
     let changes = changes(connection).await?;
     let number = next_version(connection, &cell).await?;
     let total =
@@ -77,7 +80,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
 const DIFFERENCE: &str = "CREATE TEMPORARY TABLE difference ON COMMIT DROP AS
     SELECT n.instance, n.usage_type, n.operation, n.at, n.until, n.cost - coalesce(h.cost, 0) AS cost,
            CASE WHEN n.used_ms IS NOT NULL OR h.used_ms IS NOT NULL THEN coalesce(n.used_ms, 0) - coalesce(h.used_ms, 0) END AS used_ms,
-           1 - coalesce(h.lines, 0) AS lines, h.lines IS NULL AS is_new
+           1 - coalesce(h.lines, 0) AS lines, h.lines IS NULL AS is_new, n.file
     FROM staged_line n LEFT JOIN LATERAL (
         SELECT sum(l.cost_usd) AS cost, sum(l.used_ms)::bigint AS used_ms, sum(l.lines)::integer AS lines FROM ledger.billed_line l
         WHERE l.source = 'feed' AND l.statement IS NOT NULL AND l.instance = n.instance AND l.usage_type = n.usage_type AND l.operation = n.operation
@@ -154,6 +157,75 @@ async fn once(connection: &mut PgConnection, checks: &mut Checks) -> Result<(), 
     Ok(())
 }
 
+/// A file's name without its folders.
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The hour and the version that AWS writes into a file's name, as `2026-07-20-14` and `001` of `111122223333.2026-07-20-14.001.b959dbc6.gz`.
+fn said_by_name(name: &str) -> Option<(&str, &str)> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let is_hour = |part: &str| {
+        part.len() == 13 && part.bytes().enumerate().all(|(n, b)| if matches!(n, 4 | 7 | 10) { b == b'-' } else { b.is_ascii_digit() })
+    };
+    let is_number = |part: &str| part.len() == 3 && part.bytes().all(|b| b.is_ascii_digit());
+    parts.windows(2).find_map(|pair| match pair {
+        [hour, number] if is_hour(hour) && is_number(number) => Some((*hour, *number)),
+        _ => None,
+    })
+}
+
+/// Whether a file is older than those that an hour was taken from: an earlier version of one of them, or of an hour before all of theirs.
+fn is_older(name: &str, held: &[&str]) -> bool {
+    let Some((hour, number)) = said_by_name(name) else { return false };
+    let held: Vec<(&str, &str)> = held.iter().filter_map(|name| said_by_name(name)).collect();
+    let of_hour = || held.iter().filter(|(of, _)| *of == hour).map(|(_, number)| *number);
+    match of_hour().max() {
+        Some(newest) => number < newest,
+        None => !held.is_empty() && held.iter().all(|(of, _)| hour < *of),
+    }
+}
+
+/// Refuses hours that a newer file has said otherwise, by the names that AWS gives its files.
+async fn nothing_older(connection: &mut PgConnection, names: &[String], checks: &mut Checks) -> Result<(), ImportFault> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT d.file::bigint AS file, s.version, ARRAY(SELECT f ->> 'name' FROM jsonb_array_elements(s.files) f) AS names
+         FROM difference d JOIN ledger.billed_line l ON l.source = 'feed' AND l.statement IS NOT NULL AND l.instance = d.instance AND l.usage_type = d.usage_type
+              AND l.operation = d.operation AND l.at = d.at AND l.until = d.until
+         JOIN ledger.statement s ON s.id = l.statement AND s.retracts IS NULL
+         WHERE NOT d.is_new AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id) ORDER BY 1, 2",
+    );
+    for row in rows.fetch_all(connection).await.map_err(LedgerFault::during("look for newer files of the feed"))? {
+        let held: Vec<String> = row.get("names");
+        let held: Vec<&str> = held.iter().map(String::as_str).collect();
+        let name = usize::try_from(row.get::<i64, _>("file")).ok().and_then(|file| names.get(file)).map_or("", String::as_str);
+        if is_older(name, &held) {
+            let (version, newer) = (row.get::<i32, _>("version"), held.last().copied().unwrap_or_default());
+            checks.refuse(Check::OlderVersion, || {
+                format!("{name} has other charges for hours that version {version} took from a newer file ({newer}): is there a newer one of these hours?")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a feed whose charges for our machines are less than half of what the books have of the same instance-hours, or more than half as much again.
+async fn near_the_books(connection: &mut PgConnection, cell: &Cell, checks: &mut Checks) -> Result<(), ImportFault> {
+    let row = sqlx::query(
+        "WITH said AS (
+             SELECT o.claim_uid, round(extract(epoch FROM n.at - o.at) / 3600)::integer AS hour, sum(n.cost) AS cost
+             FROM staged_line n JOIN ledger.interval_opened o ON o.instance = n.instance GROUP BY 1, 2
+         )
+         SELECT coalesce(sum(s.cost), 0)::numeric(24,10)::text AS said, coalesce(sum(b.cost), 0)::numeric(24,10)::text AS books
+         FROM said s JOIN LATERAL (SELECT sum(p.cost_usd) AS cost FROM ledger.posting p
+                                   WHERE p.claim_uid = s.claim_uid AND p.hour = s.hour AND ledger.is_use(p.line) AND p.line <> 'egress' HAVING count(*) > 0) b ON true",
+    );
+    let row = row.fetch_one(connection).await.map_err(LedgerFault::during("compare the feed with the books"))?;
+    let of = |name: &str| row.get::<String, _>(name).parse::<BilledUsd>().map(|amount| amount.0).unwrap_or_default();
+    let period = format!("{} to {}", cell.from.to_date(), cell.until.to_date());
+    not_much_changed(checks, &period, "what our machines cost by the feed, against the books,", of("books"), of("said"))
+}
+
 async fn changes(connection: &mut PgConnection) -> Result<Changes, LedgerFault> {
     let row = sqlx::query("SELECT count(*) FILTER (WHERE is_new) AS new, count(*) FILTER (WHERE NOT is_new) AS changed FROM difference");
     let row = row.fetch_one(connection).await.map_err(LedgerFault::during("count the differences"))?;
@@ -175,8 +247,7 @@ fn read_all(paths: &[PathBuf], mut checks: Checks, lines: &mut Lines) -> Result<
                 lines.add(Place { file: n, part: 0, said: None }, &line);
             })
         })?;
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        files.push(ReadFile { name, sha256, lines: count });
+        files.push(ReadFile { name: name_of(path), sha256, lines: count });
     }
     Ok((files, checks))
 }
@@ -277,6 +348,16 @@ mod tests {
                 ("2026-07-20T08:13:47.000Z".to_owned(), "0.0304333333".to_owned(), 1_200_000)
             ]
         );
+    }
+
+    #[test]
+    fn a_file_is_older_than_a_later_version_of_its_hour_and_than_files_of_later_hours() {
+        let file = |hour: &str, number: u32| format!("111122223333.2026-07-20-{hour}.{number:03}.b959dbc6.gz");
+        let older = |name: &str, held: &[&str]| is_older(name, held);
+        assert!(older(&file("14", 1), &[&file("14", 2)]) && !older(&file("14", 2), &[&file("14", 1)]));
+        assert!(older(&file("14", 9), &[&file("15", 1)]) && !older(&file("14", 9), &[&file("13", 1), &file("15", 1)]));
+        assert!(!older(&file("14", 2), &[&file("14", 1), &file("15", 1)]), "another hour of that command says nothing of this one");
+        assert!(!older("feed.gz", &[&file("14", 2)]) && !older(&file("14", 1), &["feed.gz"]), "without AWS's names nobody knows");
     }
 
     #[test]

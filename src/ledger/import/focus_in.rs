@@ -104,6 +104,8 @@ fn only_known_columns(line: &Line, checks: &mut Checks) -> Result<(), ImportFaul
 pub struct Mapping {
     /// By label (team, service, environment, cost_center, product_area, component, workload, model): the tags that say it, the first that is there holds.
     tags: BTreeMap<String, Vec<String>>,
+    /// The file that says so.
+    pub(super) file: Option<ReadFile>,
 }
 
 /// The labels that tags may be mapped to.
@@ -116,7 +118,7 @@ impl Default for Mapping {
     /// Tags of our own names, with hyphens or underscores.
     fn default() -> Self {
         let names = |label: &&str| (label.to_string(), vec![label.to_string(), label.replace('_', "-")]);
-        Mapping { tags: LABELS.iter().map(names).collect() }
+        Mapping { tags: LABELS.iter().map(names).collect(), file: None }
     }
 }
 
@@ -127,7 +129,7 @@ impl Mapping {
     /// [`ImportFault`].
     pub fn read(path: &Path) -> Result<Mapping, ImportFault> {
         let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        each_line(
+        let file = each_line(
             path,
             &["label", "tag"],
             |_| true,
@@ -141,7 +143,7 @@ impl Mapping {
                 Ok(())
             },
         )?;
-        Ok(Mapping { tags })
+        Ok(Mapping { tags, file: Some(file) })
     }
 
     fn label(&self, label: &str, tags: &Tags) -> Option<String> {
@@ -391,7 +393,8 @@ fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options,
     let item = format!("{provider}: {}", line.need("service_name", "a service")?);
     let (from, to) = (line.time("charge_period_start")?, line.time("charge_period_end")?);
     let month = month_cell(line.time("billing_period_start")?).0;
-    let amount = options.rates.of_named(line, "billing_currency", from)?.times(line.usd_figure("effective_cost")?);
+    let rate = options.rates.of_named(line, "billing_currency", from, &mut options.checks)?;
+    let amount = rate.times(line.usd_figure("effective_cost")?);
     reasonable(&mut options.checks, amount, || line.fault("effective_cost", &amount.to_string(), "at most $10,000,000 on one row"))?;
     let tags = match line.get("tags").map(Tags::read) {
         None => Tags::default(),

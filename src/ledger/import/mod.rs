@@ -212,6 +212,15 @@ async fn take(
 ) -> Result<Imported, ImportFault> {
     // What waits is posted first: by team, only what the files change is counted.
     poster::post(connection, now).await?;
+    options.checks.read_with("rates", options.rates.file.clone());
+    match format {
+        Format::VendorUsage(projects) => {
+            options.checks.data_are("vendor-usage");
+            options.checks.read_with("projects", projects.file.clone());
+        }
+        Format::Focus(mapping) => options.checks.read_with("mapping", mapping.file.clone()),
+        _ => {}
+    }
     let mut left_out = 0;
     let statements = match format {
         Format::Cur => bill::take(connection, paths, &mut options).await?,

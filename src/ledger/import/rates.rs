@@ -1,20 +1,23 @@
 //! Amounts in other currencies, by a dated file of rates.
 //!
-//! Decides: which rate holds on a day (the last one before it), and that a currency without one is refused: a guess is no amount.
+//! Decides: which rate holds on a day (the last one before it), and that a currency without one, or with one of long before, is refused: a guess is no amount.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::ImportFault;
-use super::reading::each_line;
+use super::checks::{Check, Checks};
+use super::reading::{ReadFile, each_line};
 use super::table::Line;
 use crate::core::units::money::BilledUsd;
-use crate::core::units::time::Timestamp;
+use crate::core::units::time::{Millis, Timestamp};
 
 /// Dollars for one unit of other currencies, by day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rates {
     by_currency: BTreeMap<String, BTreeMap<Timestamp, BilledUsd>>,
+    /// The file they are from.
+    pub(super) file: Option<ReadFile>,
 }
 
 /// Dollars for one unit of a currency, in 10^-10.
@@ -22,6 +25,8 @@ pub struct Rates {
 pub(super) struct Rate(BilledUsd);
 
 const ONE: i128 = 10_000_000_000;
+/// How long before the day a rate may be: whoever has one for each month has none that is older.
+const OLDEST: Millis = Millis::from_hours(35 * 24);
 /// Dollars that no unit of a currency is worth: what is above is an amount in the wrong column.
 const HIGHEST: BilledUsd = BilledUsd(1_000_000 * ONE);
 
@@ -45,7 +50,7 @@ impl Rates {
     pub fn read(path: &Path) -> Result<Rates, ImportFault> {
         let mut rates = Rates::default();
         let required = ["day", "currency", "usd_per_unit"];
-        each_line(
+        let file = each_line(
             path,
             &required,
             |_| true,
@@ -66,17 +71,18 @@ impl Rates {
                 }
             },
         )?;
+        rates.file = Some(file);
         Ok(rates)
     }
 
     /// As [`Rates::of`], of a report that always says its currency: one that does not is refused, since whoever pays in another would have dollars.
-    pub(super) fn of_named(&self, line: &Line, column: &str, at: Timestamp) -> Result<Rate, ImportFault> {
+    pub(super) fn of_named(&self, line: &Line, column: &str, at: Timestamp, checks: &mut Checks) -> Result<Rate, ImportFault> {
         line.need(column, "a currency, as in USD")?;
-        self.of(line, column, at)
+        self.of(line, column, at, checks)
     }
 
-    /// The rate of a line's currency on a day; dollars when the column is empty.
-    pub(super) fn of(&self, line: &Line, column: &str, at: Timestamp) -> Result<Rate, ImportFault> {
+    /// The rate of a line's currency on a day; dollars when the column is empty. One of long before is refused.
+    pub(super) fn of(&self, line: &Line, column: &str, at: Timestamp, checks: &mut Checks) -> Result<Rate, ImportFault> {
         let currency = line.get(column).unwrap_or("USD").to_uppercase();
         if currency == "USD" {
             return Ok(Rate(BilledUsd(ONE)));
@@ -86,7 +92,17 @@ impl Rates {
             let day = at.to_date();
             line.fault(column, &currency, &format!("USD, or a currency with a rate for {day} or before: give a file of rates with --rates"))
         };
-        held.map(|(_, rate)| Rate(*rate)).ok_or_else(none)
+        let (day, rate) = held.ok_or_else(none)?;
+        if at.since(*day) > OLDEST {
+            let expected = format!(
+                "a currency with a rate of at most {} days before {}; the last one is of {}",
+                OLDEST.0 / Millis::from_hours(24).0,
+                at.to_date(),
+                day.to_date()
+            );
+            checks.refuse(Check::OldRate, || line.fault(column, &currency, &expected).to_string())?;
+        }
+        Ok(Rate(*rate))
     }
 }
 
@@ -103,15 +119,30 @@ mod tests {
         let twice = Rates::read(&path).unwrap_err().to_string();
         assert!(twice.contains("expected one rate of EUR for a day, and 1.1000000000 stands above"), "{twice}");
         std::fs::remove_file(&path).unwrap();
-        let mut found = Vec::new();
+        let (mut found, mut checks) = (Vec::new(), Checks::default());
         let text = "day,currency\n2026-07-14T00:00:00Z,EUR\n2026-07-15T00:00:00Z,eur\n2026-08-15T00:00:00Z,USD\n2026-06-30T00:00:00Z,EUR\n";
         let read = super::super::reading::each_csv_record(Path::new("x.csv"), &mut text.as_bytes(), (&[], &|_| true), &mut |line| {
-            let rate = rates.of(line, "currency", line.time("day")?)?;
+            let rate = rates.of(line, "currency", line.time("day")?, &mut checks)?;
             found.push(rate.times(BilledUsd(-3 * ONE)).to_string());
             Ok(())
         });
         assert_eq!(found, ["-3.3000000000", "-3.7500000000", "-3.0000000000"]);
         assert!(read.unwrap_err().to_string().contains("a rate for 2026-06-30 or before"));
+        // The last rate is of 15 July: 35 days later it holds, and after that somebody has to say that it does.
+        let mut on = |day: &str, checks: &mut Checks| {
+            let text = format!("day,currency\n{day}T00:00:00Z,EUR\n");
+            super::super::reading::each_csv_record(Path::new("x.csv"), &mut text.as_bytes(), (&[], &|_| true), &mut |line| {
+                rates.of(line, "currency", line.time("day")?, checks).map(|_| ())
+            })
+            .map_err(|fault| fault.to_string())
+        };
+        assert!(on("2026-08-19", &mut checks).is_ok());
+        let old = on("2026-08-20", &mut checks).unwrap_err();
+        assert!(
+            old.contains("a rate of at most 35 days before 2026-08-20; the last one is of 2026-07-15") && old.contains("--accept old-rate"),
+            "{old}"
+        );
+        assert!(on("2026-08-20", &mut Checks::accepting([Check::OldRate])).is_ok());
     }
 
     proptest::proptest! {

@@ -129,7 +129,7 @@ pub(super) fn per_day(line: &Line, column: &str, options: &mut Options) -> Resul
             (midnight(first), i64::from(first.days_in_month()))
         }
     };
-    let amount = options.rates.of(line, "currency", first)?.times(line.usd(column)?);
+    let amount = options.rates.of(line, "currency", first, &mut options.checks)?.times(line.usd(column)?);
     reasonable(&mut options.checks, amount, || line.fault(column, &amount.to_string(), "at most $10,000,000 on one line"))?;
     let amount = amount.to_micro_usd().0;
     let upto = |n: i64| i64::try_from(i128::from(amount) * i128::from(n) / i128::from(days)).unwrap_or(i64::MAX);

@@ -207,10 +207,10 @@ pub(super) async fn refuse_what_was_replaced(
     }
 }
 
-/// Puts a version on record.
+/// Puts a version on record, with its files and what they were read with; the digest is of the data alone.
 pub(super) async fn record(connection: &mut PgConnection, new: &New<'_>, version: i32, checks: &Checks) -> Result<Uuid, LedgerFault> {
     let id = id_of(new.cell, version);
-    let files: Vec<_> = new.files.iter().map(|file| json!({"name": file.name, "sha256": file.sha256, "lines": file.lines})).collect();
+    let files = checks.files_on_record(new.files);
     let row = json!({
         "id": id, "at": new.cell.from.to_rfc3339(), "kind": new.cell.kind.as_str(), "source": new.cell.source, "until": new.cell.until.to_rfc3339(),
         "version": version, "said_version": new.said_version, "files": files, "digest": digest_of(new.files), "lines": new.lines,

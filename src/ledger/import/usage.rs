@@ -121,6 +121,11 @@ fn read_line(line: &Line, hours: &mut Hours) -> Result<(), ImportFault> {
     for unit in UsageUnit::ALL {
         let Some(quantity) = line.get(unit.as_str()) else { continue };
         let micro = micro_units(quantity).ok_or_else(|| line.fault(unit.as_str(), quantity, "a number of at least 0"))?;
+        if matches!(unit, UsageUnit::Users | UsageUnit::MonthlyUsers) && !model.is_empty() {
+            // Whoever asked two models would be two.
+            let expected = "no model beside users: people are not added up over models; give them in a row of the workload without one";
+            return Err(line.fault("model", model, expected));
+        }
         if unit == UsageUnit::MonthlyUsers && hour != month_cell(hour).0 {
             return Err(line.fault("hour", text, "the first hour of a month: monthly_users is how many were active in it"));
         }
@@ -390,6 +395,14 @@ mod tests {
             (good.replace("1200", "-1"), "column requests holds \"-1\"; expected a number of at least 0"),
             (good.replace("08:00:00Z", "07:00:00Z"), "expected each workload, model and hour once"),
             (good.replace("hour,", "when,"), "missing: hour"),
+            (
+                "hour,workload,model,users\n2026-07-20T07:00:00Z,ml/chat,m-1,3\n".to_owned(),
+                "column model holds \"m-1\"; expected no model beside users",
+            ),
+            (
+                "hour,workload,model,monthly_users\n2026-07-01T00:00:00Z,ml/chat,m-1,3\n".to_owned(),
+                "column model holds \"m-1\"; expected no model beside users",
+            ),
         ] {
             let fault = read(&text).unwrap_err();
             assert!(fault.contains(said), "{fault}");

@@ -33,7 +33,11 @@ const FIELDS: [&str; 5] = ["project", "workspace", "api_key", "user", "model"];
 
 /// Whose usage it is: by field and value of a row, the workload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Projects(Vec<(String, String, ObjectRef)>);
+pub struct Projects {
+    lines: Vec<(String, String, ObjectRef)>,
+    /// The file that says so.
+    pub(super) file: Option<ReadFile>,
+}
 
 impl Projects {
     /// Reads a file with the columns `field,value,workload`, the more important line first.
@@ -42,7 +46,7 @@ impl Projects {
     /// [`ImportFault`].
     pub fn read(path: &Path) -> Result<Projects, ImportFault> {
         let mut found = Vec::new();
-        each_line(
+        let file = each_line(
             path,
             &["field", "value", "workload"],
             |_| true,
@@ -56,12 +60,12 @@ impl Projects {
                 Ok(())
             },
         )?;
-        Ok(Projects(found))
+        Ok(Projects { lines: found, file: Some(file) })
     }
 
     fn of(&self, row: &Row) -> Option<&ObjectRef> {
         let is = |(field, value, _): &&(String, String, ObjectRef)| row.fields.get(field.as_str()).is_some_and(|of| of == value);
-        self.0.iter().find(is).map(|(.., workload)| workload)
+        self.lines.iter().find(is).map(|(.., workload)| workload)
     }
 }
 
@@ -153,10 +157,10 @@ pub(super) async fn take(
     turns::take(connection, Turn::Import).await?;
     let (mut of_vendors, mut mapped) = (BTreeMap::<Vendor, Hours>::new(), BTreeSet::new());
     let (mut spoken, mut open_page, mut last_page) = (Spoken::default(), BTreeMap::new(), BTreeSet::new());
+    let mut buckets = Buckets::default();
     let checks = &mut options.checks;
     let files = each_file_once(paths, |number, path| {
-        let (file, rows, more) = read(path)?;
-        let vendor = rows.first().map(|row| row.vendor);
+        let (file, rows, more, vendor) = read(path, &mut buckets)?;
         if more {
             open_page.entry(vendor).or_insert_with(|| path.to_path_buf());
         } else {
@@ -182,6 +186,7 @@ pub(super) async fn take(
             path.display()
         )));
     }
+    nothing_between(&buckets)?;
     known_workloads(connection, &mapped, &mut options.checks).await?;
     // Under one name, what both vendors say is one statement.
     let mut of_sources = BTreeMap::<String, Hours>::new();
@@ -194,6 +199,27 @@ pub(super) async fn take(
         outcomes.extend(take_days(connection, &source, hours, &files, options).await?);
     }
     Ok(outcomes)
+}
+
+/// Spans of the buckets of pages, with usage or without, by vendor: start and end.
+type Buckets = BTreeMap<Vendor, BTreeMap<Timestamp, Timestamp>>;
+
+/// Refuses pages between which one is missing: vendors write a bucket for each day or hour that was asked for, also for one without usage.
+fn nothing_between(buckets: &Buckets) -> Result<(), ImportFault> {
+    for (vendor, spans) in buckets {
+        let mut upto: Option<Timestamp> = None;
+        for (from, to) in spans {
+            if let Some(upto) = upto.filter(|upto| upto < from) {
+                return Err(ImportFault::Incomplete(format!(
+                    "the pages of {} say nothing of the time from {upto} to {from}, although others before and after it do: fetch the page between and give all of \
+                     them, or import what was asked for at different times by commands of its own",
+                    vendor.as_str()
+                )));
+            }
+            upto = Some(upto.map_or(*to, |upto| upto.max(*to)));
+        }
+    }
+    Ok(())
 }
 
 /// Which spans the pages of one command have reported.
@@ -281,8 +307,8 @@ fn add(hours: &mut Hours, row: &Row, workload: &ObjectRef) {
     }
 }
 
-/// A file's rows, and whether the vendor has more.
-fn read(path: &Path) -> Result<(ReadFile, Vec<Row>, bool), ImportFault> {
+/// A file's rows, whether the vendor has more, and which vendor that is. The buckets of its pages are added to `buckets`.
+fn read(path: &Path, buckets: &mut Buckets) -> Result<(ReadFile, Vec<Row>, bool, Option<Vendor>), ImportFault> {
     let is_json = with_text(path, |text| {
         let start =
             text.fill_buf().map(|bytes| bytes.iter().copied().find(|b| !b.is_ascii_whitespace() && !matches!(b, 0xef | 0xbb | 0xbf)));
@@ -299,12 +325,17 @@ fn read(path: &Path) -> Result<(ReadFile, Vec<Row>, bool), ImportFault> {
                 Ok(())
             },
         )?;
-        return Ok((file, rows, false));
+        let vendor = rows.first().map(|row| row.vendor);
+        return Ok((file, rows, false, vendor));
     }
     let pages = with_text(path, |text| pages_of(path, text))?;
     let mut rows = Vec::new();
     for (part, page) in pages.iter().enumerate() {
         for bucket in &page.data {
+            if let (Some((from, to)), Some(vendor)) = (span_of(bucket), vendor_of(bucket)) {
+                let end = buckets.entry(vendor).or_default().entry(from).or_insert(to);
+                *end = (*end).max(to);
+            }
             for counted in &bucket.results {
                 rows.push(page_row(path, part, bucket, counted)?);
             }
@@ -312,7 +343,9 @@ fn read(path: &Path) -> Result<(ReadFile, Vec<Row>, bool), ImportFault> {
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let file = ReadFile { name, sha256: sha256_of(path)?, lines: u64::try_from(rows.len()).unwrap_or(u64::MAX) };
-    Ok((file, rows, pages.last().is_some_and(|page| page.has_more)))
+    // A page without usage has buckets as well.
+    let vendor = pages.iter().flat_map(|page| &page.data).find_map(vendor_of);
+    Ok((file, rows, pages.last().is_some_and(|page| page.has_more), vendor))
 }
 
 /// One page, an array of pages, or pages one after the other.
@@ -336,11 +369,24 @@ fn pages_of(path: &Path, text: &mut dyn std::io::BufRead) -> Result<Vec<Page>, I
     Ok(pages)
 }
 
-fn page_row(path: &Path, part: usize, bucket: &Bucket, counted: &Counted) -> Result<Row, ImportFault> {
+/// When a bucket begins and ends.
+fn span_of(bucket: &Bucket) -> Option<(Timestamp, Timestamp)> {
     let at = |text: &Option<String>| text.as_ref()?.parse::<jiff::Timestamp>().ok().map(|at| Timestamp(at.as_millisecond()));
     let seconds = |at: Option<i64>| at.map(|at| Timestamp(at.saturating_mul(1_000)));
-    let span = seconds(bucket.start_time).zip(seconds(bucket.end_time)).or(at(&bucket.starting_at).zip(at(&bucket.ending_at)));
-    let Some((from, to)) = span else {
+    seconds(bucket.start_time).zip(seconds(bucket.end_time)).or(at(&bucket.starting_at).zip(at(&bucket.ending_at)))
+}
+
+/// Whose a bucket is, also one without usage: OpenAI gives seconds, Anthropic words.
+fn vendor_of(bucket: &Bucket) -> Option<Vendor> {
+    match (bucket.start_time, &bucket.starting_at) {
+        (Some(_), _) => Some(Vendor::OpenAi),
+        (None, Some(_)) => Some(Vendor::Anthropic),
+        (None, None) => None,
+    }
+}
+
+fn page_row(path: &Path, part: usize, bucket: &Bucket, counted: &Counted) -> Result<Row, ImportFault> {
+    let Some((from, to)) = span_of(bucket) else {
         return Err(malformed(path, 1, "a bucket has neither start_time and end_time nor starting_at and ending_at".into()));
     };
     let anthropic = counted.uncached_input_tokens.is_some();
@@ -453,7 +499,7 @@ mod tests {
     fn rows(name: &str, text: &str) -> Result<(Vec<Row>, bool), String> {
         let path = std::env::temp_dir().join(format!("lowtide-vendor-{}-{name}", std::process::id()));
         std::fs::write(&path, text).unwrap();
-        let found = read(&path).map(|(_, rows, more)| (rows, more)).map_err(|fault| fault.to_string());
+        let found = read(&path, &mut Buckets::default()).map(|(_, rows, more, _)| (rows, more)).map_err(|fault| fault.to_string());
         std::fs::remove_file(path).unwrap();
         found
     }

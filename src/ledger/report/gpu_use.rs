@@ -11,6 +11,7 @@ use super::unit_cost::{Known, hours, per_cent};
 use super::{By, Days, Keys, Month, Only, Report, ask, condition, dollars, with_day_of_knowledge};
 use crate::core::accounting::unit_cost::PicoUsd;
 use crate::core::units::money::MicroUsd;
+use crate::core::units::time::Timestamp;
 use crate::core::workload::need::UsageUnit;
 use crate::ledger::store::LedgerFault;
 
@@ -109,6 +110,30 @@ impl std::str::FromStr for Window {
     }
 }
 
+/// How many full days of each span are compared when one of them runs: as many as the running one has, and no more than the other is long. `None`
+/// when both are over, and compared whole.
+fn full_days(windows: [&Window; 2], now: Timestamp) -> Option<i64> {
+    let today: jiff::civil::Date = now.to_date().parse().ok()?;
+    let ends = |window: &Window| -> Option<[jiff::civil::Date; 2]> {
+        Some([window.days.from.as_deref()?.parse().ok()?, window.days.to.as_deref()?.parse().ok()?])
+    };
+    let days = |from: jiff::civil::Date, to: jiff::civil::Date| from.until(to).map(|span| i64::from(span.get_days())).ok();
+    let [before, after] = [ends(windows[0])?, ends(windows[1])?];
+    let runs = |[from, to]: [jiff::civil::Date; 2]| from <= today && today < to;
+    if !runs(before) && !runs(after) {
+        return None;
+    }
+    let full = |[from, to]: [jiff::civil::Date; 2]| days(from, to.min(today.max(from)));
+    Some(full(before)?.min(full(after)?))
+}
+
+/// The first days of a span.
+fn first_days(window: &Window, count: Option<i64>) -> Days {
+    let from = window.days.from.as_deref().and_then(|from| from.parse::<jiff::civil::Date>().ok());
+    let to = from.zip(count).and_then(|(from, count)| from.checked_add(jiff::Span::new().days(count)).ok());
+    to.map_or_else(|| window.days.clone(), |to| Days { to: Some(to.to_string()), ..window.days.clone() })
+}
+
 /// GPU time of an owner, in milliseconds of one GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Time {
@@ -147,7 +172,7 @@ const COMPARED: [&str; 8] = [
 ];
 
 /// Two spans of time: active GPU time as a share of the measured, each a ratio of sums, and what 1,000 units cost, everything included, over the hours whose
-/// usage is known.
+/// usage is known. A span that runs at `now` is compared by its full days, with as many days of the other.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
@@ -157,12 +182,15 @@ pub async fn compare_gpu_use(
     unit: UsageUnit,
     by: impl Into<Keys>,
     only: &[Only],
+    now: Timestamp,
 ) -> Result<Report, LedgerFault> {
     let keys = by.into();
+    let full = full_days(windows, now);
     let mut sides = Vec::new();
     for window in windows {
-        let time = times(connection, &window.days, &keys, only).await?;
-        let units = hours(connection, &window.days, unit, &keys, only).await?;
+        let days = first_days(window, full);
+        let time = times(connection, &days, &keys, only).await?;
+        let units = hours(connection, &days, unit, &keys, only).await?;
         sides.push((time, units));
     }
     let [before, after] = [0, 1].map(|at| sides.get(at).cloned().unwrap_or_default());
@@ -183,7 +211,18 @@ pub async fn compare_gpu_use(
         rows.push(row(keys.headings().enumerate().map(|(n, _)| (n == 0).then(|| "total".to_owned())).collect(), totals));
     }
     let columns = keys.headings().chain(COMPARED).map(String::from).collect();
-    let report = Report { sentence: comparison(windows, unit, totals), columns, rows };
+    let today = now.to_date();
+    let running = windows.iter().rev().find(|window| window.days.to.as_deref().is_some_and(|to| to > today.as_str()));
+    let running = running.map_or("", |window| window.said.as_str());
+    let sentence = match full {
+        None => comparison(windows, unit, totals),
+        Some(0) => format!("{running} has no full day yet: there is nothing to compare."),
+        Some(days) => {
+            let days = if days == 1 { "first full day of each is".to_owned() } else { format!("first {days} full days of each are") };
+            format!("{} {running} still runs: the {days} compared.", comparison(windows, unit, totals))
+        }
+    };
+    let report = Report { sentence, columns, rows };
     with_day_of_knowledge(connection, report).await
 }
 
@@ -295,6 +334,22 @@ mod tests {
         for wrong in ["2026", "2026-07-20..2026-07-20", "2026-07-20..", "july", "2026-13"] {
             assert!(days(wrong).unwrap_err().contains("expected a month"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_running_span_is_cut_to_its_full_days_and_the_other_with_it() {
+        let cut = |before: &str, after: &str, now: Timestamp| {
+            let windows: [Window; 2] = [before, after].map(|text| text.parse().unwrap());
+            let full = full_days([&windows[0], &windows[1]], now);
+            (full, windows.map(|window| first_days(&window, full).to.unwrap()))
+        };
+        let of = |full: Option<i64>, to: [&str; 2]| (full, to.map(str::to_owned));
+        let noon = |month, day| Timestamp::from_date(2026, month, day) + crate::core::units::time::Millis::from_hours(12);
+        assert_eq!(cut("2026-06", "2026-07", noon(7, 11)), of(Some(10), ["2026-06-11", "2026-07-11"]));
+        assert_eq!(cut("2026-02", "2026-03", noon(3, 31)), of(Some(28), ["2026-03-01", "2026-03-29"]));
+        assert_eq!(cut("2026-06", "2026-07", noon(7, 1)), of(Some(0), ["2026-06-01", "2026-07-01"]));
+        assert_eq!(cut("2026-06", "2026-07", noon(8, 1)), of(None, ["2026-07-01", "2026-08-01"]));
+        assert_eq!(cut("2026-07-01..2026-07-04", "2026-07-20..2026-07-27", noon(7, 22)), of(Some(2), ["2026-07-03", "2026-07-22"]));
     }
 
     #[test]

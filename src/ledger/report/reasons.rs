@@ -18,8 +18,68 @@ use crate::ledger::store::LedgerFault;
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// GPU time and computed cost of each line of both months.
-pub(super) type Lines = BTreeMap<String, [(i64, i64); 2]>;
+/// What a line was of a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct OfLine {
+    /// GPU time.
+    pub gpu_ms: i64,
+    /// Computed cost, micro-dollars.
+    pub computed: i64,
+    /// What is posted, micro-dollars.
+    pub cost: i64,
+    /// What of that rests on the bill.
+    pub billed: i64,
+}
+
+impl OfLine {
+    /// Both together.
+    pub(super) fn and(self, other: OfLine) -> OfLine {
+        OfLine {
+            gpu_ms: self.gpu_ms + other.gpu_ms,
+            computed: self.computed + other.computed,
+            cost: self.cost + other.cost,
+            billed: self.billed + other.billed,
+        }
+    }
+}
+
+/// Each line of both months.
+pub(super) type Lines = BTreeMap<String, [OfLine; 2]>;
+
+/// How much less of one span than of the other is billed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LessBilled {
+    /// Which of the two.
+    pub which: usize,
+    /// What of the use of machines rests on the bill, in per mille: of it, and of the other.
+    pub per_mille: [i64; 2],
+}
+
+impl LessBilled {
+    /// A bill that is not there yet, or not all of it; `None` where the shares differ by less than five of a hundred.
+    pub(super) fn of<'a>(lines: impl Iterator<Item = &'a Lines>) -> Option<LessBilled> {
+        const USE: [&str; 6] = ["pod", "double-running", "lost-work", "boot", "idle", "drain"];
+        let mut both = [OfLine::default(); 2];
+        for (_, pair) in lines.flatten().filter(|(line, _)| USE.contains(&line.as_str())) {
+            both = [both[0].and(pair[0]), both[1].and(pair[1])];
+        }
+        let share = |of: OfLine| (of.cost > 0).then(|| (i128::from(of.billed) * 1_000 / i128::from(of.cost)) as i64);
+        let (was, is) = (share(both[0])?, share(both[1])?);
+        match was - is {
+            50.. => Some(LessBilled { which: 1, per_mille: [is, was] }),
+            ..=-50 => Some(LessBilled { which: 0, per_mille: [was, is] }),
+            _ => None,
+        }
+    }
+
+    /// As `2026-08 is on no bill yet (0 % against 97 %)`.
+    pub(super) fn in_words(self, spans: &[Span; 2]) -> String {
+        let month = spans.get(self.which).and_then(|span| span.from.get(..7)).unwrap_or_default();
+        let [less, more] = self.per_mille.map(|per_mille| (per_mille + 5) / 10);
+        let how = if self.per_mille[0] <= 0 { "is on no bill yet" } else { "is on a bill in part" };
+        format!("{month} {how} ({less} % against {more} %)")
+    }
+}
 /// The same of each workload: of those asked for, and of them only what the filter leaves.
 pub(super) type LinesOf = BTreeMap<ObjectRef, Lines>;
 
@@ -40,6 +100,8 @@ pub(super) struct Reasons {
     egress_gib: [i64; 2],
     /// What feed and bill changed by cause, and what stands beside the use by line: dollars of both months, the largest difference first.
     covered: Vec<(String, [i64; 2])>,
+    /// When less of one month is billed: which, and in words.
+    less_billed: Option<(usize, String)>,
 }
 
 impl Reasons {
@@ -99,8 +161,9 @@ impl Reasons {
         }
         for (line, pair) in months.keys().filter_map(|workload| lines.get(workload)).flatten() {
             let sum = reasons.lines.entry(line.clone()).or_default();
-            *sum = [0, 1].map(|n: usize| (sum[n].0 + pair[n].0, sum[n].1 + pair[n].1));
+            *sum = [sum[0].and(pair[0]), sum[1].and(pair[1])];
         }
+        reasons.less_billed = LessBilled::of([&reasons.lines].into_iter()).map(|less| (less.which, less.in_words(spans)));
         let coverage = months.values().map(|pair| pair[1].coverage - pair[0].coverage).sum();
         reasons.covered = covered(connection, spans, of, coverage).await?;
         Ok(reasons)
@@ -119,6 +182,7 @@ impl Reasons {
             interruptions: [0; 2],
             egress_gib: [0; 2],
             covered: Vec::new(),
+            less_billed: None,
         };
         for (workload, pair) in months {
             let used = [0, 1].map(|n: usize| pair[n].useful.values().map(|u| u.gpu_ms).sum::<i64>());
@@ -179,8 +243,9 @@ impl Reasons {
         }
     }
 
+    /// GPU time and computed cost of a line.
     fn line(&self, line: &str) -> [(i64, i64); 2] {
-        self.lines.get(line).copied().unwrap_or_default()
+        self.lines.get(line).copied().unwrap_or_default().map(|of| (of.gpu_ms, of.computed))
     }
 
     fn volume(&self) -> String {
@@ -287,15 +352,29 @@ impl Reasons {
         if self.covered.is_empty() {
             return "AWS's bill has not been imported, or says the same".into();
         }
-        let difference = |pair: &[i64; 2]| MicroUsd(pair[1] - pair[0]);
-        let shown = self.covered.iter().take(3);
-        let mut words: Vec<String> = shown.map(|(what, pair)| format!("{what} {}", super::signed_dollars(difference(pair)))).collect();
-        let rest: MicroUsd = self.covered.iter().skip(3).map(|(_, pair)| difference(pair)).sum();
-        if self.covered.len() > 3 {
-            words.push(format!("others {}", super::signed_dollars(rest)));
+        let Some((which, said)) = &self.less_billed else { return largest(self.covered.iter()) };
+        // What only the month with the bill has is no change: the other's is not there yet.
+        let (open, both): (Vec<_>, Vec<_>) = self.covered.iter().partition(|(_, pair)| pair[*which] == 0);
+        let mut text = said.clone();
+        for (heading, part) in [("not billed yet", open), ("besides", both)] {
+            if !part.is_empty() {
+                text.push_str(&format!("; {heading}: {}", largest(part.into_iter())));
+            }
         }
-        words.join(", ")
+        text
     }
+}
+
+/// The three largest differences and the others, in words.
+fn largest<'a>(of: impl Iterator<Item = &'a (String, [i64; 2])> + Clone) -> String {
+    let difference = |pair: &[i64; 2]| MicroUsd(pair[1] - pair[0]);
+    let shown = of.clone().take(3);
+    let mut words: Vec<String> = shown.map(|(what, pair)| format!("{what} {}", super::signed_dollars(difference(pair)))).collect();
+    let rest: Vec<MicroUsd> = of.skip(3).map(|(_, pair)| difference(pair)).collect();
+    if !rest.is_empty() {
+        words.push(format!("others {}", super::signed_dollars(rest.into_iter().sum())));
+    }
+    words.join(", ")
 }
 
 fn hours(gpu_ms: i64) -> String {

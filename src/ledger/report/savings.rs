@@ -1,6 +1,6 @@
 //! What was saved, net of everything it cost to save it.
 //!
-//! Decides: the deductions, and the sentence. Does not: hide a loss.
+//! Decides: the deductions, and the sentence. Spend of which it is not known what would have been bought otherwise is on neither side. Does not: hide a loss.
 
 use sqlx::PgConnection;
 
@@ -38,12 +38,12 @@ pub fn savings_sql(keys: &Keys, only: &[Only], as_of: bool) -> String {
              FROM a GROUP BY GROUPING SETS (({names}), ()) HAVING count(*) > 0
          )
          SELECT {columns}, spend::numeric(24,6)::text AS spend_usd, b0::numeric(24,6)::text AS b0_usd, b1::numeric(24,6)::text AS b1_usd,
-                b2::numeric(24,6)::text AS b2_usd, (b1 - coalesce(useful, 0))::numeric(24,6)::text AS gross_saving_usd,
+                b2::numeric(24,6)::text AS b2_usd, (b1 - coalesce(useful, 0) + no_b1)::numeric(24,6)::text AS gross_saving_usd,
                 coalesce(boot, 0)::numeric(24,6)::text AS boot_usd, coalesce(idle, 0)::numeric(24,6)::text AS idle_usd,
                 coalesce(drain, 0)::numeric(24,6)::text AS drain_usd, coalesce(moves, 0)::numeric(24,6)::text AS moves_usd,
                 coalesce(lost, 0)::numeric(24,6)::text AS lost_work_usd, coalesce(egress, 0)::numeric(24,6)::text AS egress_usd,
-                (b1 - spend)::numeric(24,6)::text AS net_saving_usd,
-                round(100 * (b1 - spend) / nullif(b1, 0), 1)::text AS net_saving_percent, no_b1::numeric(24,6)::text AS spend_without_b1_usd,
+                (b1 - spend + no_b1)::numeric(24,6)::text AS net_saving_usd,
+                round(100 * (b1 - spend + no_b1) / nullif(b1, 0), 1)::text AS net_saving_percent, no_b1::numeric(24,6)::text AS spend_without_b1_usd,
                 ledger.basis_of(running, spend, feed, bill, 0) AS basis, coalesce(beside, 0)::numeric(24,6)::text AS beside_usd
          FROM s ORDER BY is_total, spend DESC, {names}"
     )
@@ -87,10 +87,7 @@ fn savings_sentence(report: &Report) -> String {
         format!("Spot lost ${} net ({percent} %) against the on-demand you would have bought; moves cost ${}.", cents(-net), cents(moves))
     };
     if without.0 > 0 && usd("b1_usd").0 > 0 {
-        sentence.push_str(&format!(
-            " For ${} of spend the on-demand price is unknown: it counts as spend but not as a saving.",
-            cents(without)
-        ));
+        sentence.push_str(&format!(" For ${} of spend the on-demand price is unknown: it is on neither side of this.", cents(without)));
     }
     if usd("beside_usd") != MicroUsd(0) {
         sentence.push_str(&format!(

@@ -46,7 +46,7 @@ pub async fn statements(connection: &mut PgConnection, listed: &Listed) -> Resul
         r#"SELECT kind AS "kind!", source AS "source!", to_char(period_from AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS "from!",
                   to_char(period_to AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS "to!", version AS "version!", state AS "state!", lines AS "lines!", total::text AS "total!",
                   to_char(taken_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS "taken_at!", taken_by AS "taken_by!", accepted AS "accepted!",
-                  (SELECT string_agg((f ->> 'name') || ' sha256:' || (f ->> 'sha256'), ' ') FROM jsonb_array_elements(files) f) AS files, id AS "id!",
+                  (SELECT string_agg(CASE WHEN f ->> 'role' IN ('rates', 'mapping', 'projects') THEN (f ->> 'role') || '=' ELSE '' END || (f ->> 'name') || ' sha256:' || (f ->> 'sha256'), ' ') FROM jsonb_array_elements(files) f) AS files, id AS "id!",
                   CASE WHEN kind = 'bill' AND retracts IS NULL THEN CASE WHEN invoiced THEN 'yes' ELSE 'no' END END AS invoiced, reason,
                   (SELECT coalesce(sum(p.cost_usd), 0)::numeric(24,6)::text FROM ledger.posting p
                    WHERE p.statement = s.id AND p.posted_at < (SELECT ledger.known_before())) AS "changed!"

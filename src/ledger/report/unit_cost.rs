@@ -76,13 +76,16 @@ pub async fn unit_costs(
     let all = Known::of_all(with_units.values().copied());
     match unit_cost(&all.hours, earned) {
         Some(cost) => {
-            report.sentence = sentence(unit, &all, &cost, earned, unattributed(connection, days, only).await?);
+            let unbilled = unbilled(connection, days, unit, only).await?;
+            report.sentence = sentence(unit, &all, &cost, earned, (unattributed(connection, days, only).await?, unbilled));
             let total: Vec<Option<String>> = keys.headings().enumerate().map(|(n, _)| (n == 0).then(|| "total".to_owned())).collect();
             report.rows.push(row(total, &all, &cost));
         }
         None => {
-            report.sentence =
-                format!("No usage in {} is known for these days: import it, or have it collected from Prometheus.", unit.as_str())
+            report.sentence = match unbilled(connection, days, unit, only).await? {
+                Some(units) => format!("What {} cost is not known for these days: there are {units}.", unit.as_str()),
+                None => format!("No usage in {} is known for these days: import it, or have it collected from Prometheus.", unit.as_str()),
+            }
         }
     }
     with_day_of_knowledge(connection, report).await
@@ -210,7 +213,43 @@ fn row(mut key: Vec<Option<String>>, known: &Known, cost: &UnitCost) -> Vec<Opti
     key
 }
 
-fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, earned: Option<Earned>, unattributed: MicroUsd) -> String {
+/// What vendors produced on days for which they have no bill yet, in words; `None` is nothing. With filters, of the workloads that have any cost by them.
+async fn unbilled(connection: &mut PgConnection, days: &Days, unit: UsageUnit, only: &[Only]) -> Result<Option<String>, LedgerFault> {
+    let of_wanted = if only.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "AND EXISTS (SELECT FROM ledger.share_daily s WHERE s.workload_namespace = u.workload_namespace AND s.workload_name = u.workload_name AND {IN_DAYS}{})",
+            condition(only)
+        )
+    };
+    let sql = format!(
+        "SELECT round(sum(u.unbilled))::text AS units, count(DISTINCT ledger.utc_day(u.hour)) AS days,
+                string_agg(DISTINCT array_to_string(u.vendors, ' and '), ' and ') AS vendors
+         FROM (SELECT coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30)::timestamp AT TIME ZONE 'UTC' AS first,
+                      least(coalesce($2::date, ledger.open_day() + 1), ledger.open_day() + 1)::timestamp AT TIME ZONE 'UTC' AS next) b,
+              LATERAL ledger.usage_of(b.first, b.next) u
+         WHERE u.unit = $3 AND u.unbilled > 0 {of_wanted} HAVING sum(u.unbilled) > 0"
+    );
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(unit.as_str());
+    let row = query.fetch_optional(connection).await.map_err(LedgerFault::during("see what vendors have not billed yet"))?;
+    Ok(row.map(|row| without_a_bill(&row, unit.as_str())))
+}
+
+/// Units, days and vendors of a row, in words.
+pub(super) fn without_a_bill(row: &sqlx::postgres::PgRow, unit: &str) -> String {
+    let days: i64 = row.get("days");
+    let of_days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
+    format!("{} {unit} at {} on {of_days} without a vendor bill", row.get::<String, _>("units"), row.get::<String, _>("vendors"))
+}
+
+fn sentence(
+    unit: UsageUnit,
+    known: &Known,
+    cost: &UnitCost,
+    earned: Option<Earned>,
+    (unattributed, unbilled): (MicroUsd, Option<String>),
+) -> String {
     let word = word(unit);
     let [p50, p95, p99] = cost.percentiles;
     let trend = cost.trend_per_mille.map_or_else(String::new, |trend| {
@@ -247,10 +286,14 @@ fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, earned: Option<Earn
         1_000 => String::new(),
         share => format!(" It rests on {} % of the {word}s: for the hours of the others no cost is posted.", per_cent(share)),
     };
-    let included =
-        if unattributed == MicroUsd(0) { "including everything that is posted" } else { "including everything that names its workload" };
+    let included = match (unattributed, &unbilled) {
+        (MicroUsd(0), None) => "including everything that is posted",
+        (_, None) => "including everything that names its workload",
+        (_, Some(_)) => "without what vendors have not billed yet",
+    };
+    let not_billed = unbilled.map_or_else(String::new, |units| format!(" Left out: {units}, since what they cost is not known yet."));
     format!(
-        "A {word} cost ${}, {included}; half of them at most ${p50}, 95 % at most ${p95}, 99 % at most ${p99}, by the hour they fell in.{coverage}{without_cost}{missing}{trend}{margin}",
+        "A {word} cost ${}, {included}; half of them at most ${p50}, 95 % at most ${p95}, 99 % at most ${p99}, by the hour they fell in.{coverage}{without_cost}{not_billed}{missing}{trend}{margin}",
         cost.mean
     )
 }
@@ -274,8 +317,8 @@ pub(super) async fn hours(
              SELECT h.hour, {key} AS key, true{condition} AS wanted, h.workload_namespace AS namespace, h.workload_name AS name, sum(h.cost_usd) AS cost
              FROM bounds b, LATERAL (SELECT x.*, ledger.utc_day(x.hour) AS day FROM ledger.hourly_cost(b.first, b.next) x) h GROUP BY 1, 2, 3, 4, 5
          ), used AS MATERIALIZED (
-             SELECT u.hour, u.workload_namespace AS namespace, u.workload_name AS name, u.quantity FROM ledger.usage u, bounds b
-             WHERE u.unit = $3 AND u.hour >= b.first AND u.hour < b.next
+             SELECT u.hour, u.workload_namespace AS namespace, u.workload_name AS name, u.quantity, u.unbilled
+             FROM bounds b, LATERAL ledger.usage_of(b.first, b.next) u WHERE u.unit = $3
          ), both_ AS (
              SELECT c.key, c.wanted, c.hour, c.cost, u.quantity IS NOT NULL AS covered,
                     u.quantity * CASE WHEN sum(c.cost) OVER w = 0 THEN 1.0 / count(*) OVER w ELSE c.cost / sum(c.cost) OVER w END AS quantity
@@ -290,8 +333,10 @@ pub(super) async fn hours(
                 round(coalesce(sum(quantity), 0), 6)::text AS quantity, bool_or(covered) AS covered
          FROM both_ WHERE wanted GROUP BY key, hour
          UNION ALL
-         SELECT p.key, NULL, '0', '0', round(sum(u.quantity * p.part), 6)::text, false FROM used u JOIN parts p USING (namespace, name)
-         WHERE p.wanted AND NOT EXISTS (SELECT FROM cost c WHERE c.hour = u.hour AND c.namespace = u.namespace AND c.name = u.name) GROUP BY p.key
+         SELECT p.key, NULL, '0', '0', round(sum(u.units * p.part), 6)::text, false
+         FROM (SELECT namespace, name, coalesce(unbilled, 0) + CASE WHEN EXISTS (SELECT FROM cost c WHERE c.hour = x.hour AND c.namespace = x.namespace AND c.name = x.name)
+                                                                    THEN 0 ELSE coalesce(quantity, 0) END AS units FROM used x) u JOIN parts p USING (namespace, name)
+         WHERE p.wanted AND u.units > 0 GROUP BY p.key
          ORDER BY key, hour_ms"
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(unit.as_str());

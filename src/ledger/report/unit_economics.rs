@@ -120,6 +120,7 @@ pub async fn unit_economics(
     report.sentence = sentence(connection, days, &wanted).await?;
     if kind != EconomicsBy::Month {
         report.sentence.push_str(&without_cost(connection, days, &wanted).await?);
+        report.sentence.push_str(&without_vendor_bill(connection, days, &wanted).await?);
     }
     if kind == EconomicsBy::Model || !models.is_empty() {
         report.sentence.push_str(&rests_on(connection, days, &wanted).await?);
@@ -328,4 +329,28 @@ async fn without_cost(connection: &mut PgConnection, days: &Days, wanted: &str) 
         return Ok(String::new());
     }
     Ok(format!(" {} fell into hours for which a cost is posted; the others are in no cost per unit.", shares.join(" and ")))
+}
+
+/// What vendors produced on days for which they have no bill yet: it is in no cost per unit.
+async fn without_vendor_bill(connection: &mut PgConnection, days: &Days, wanted: &str) -> Result<String, LedgerFault> {
+    let sql = format!(
+        "WITH open AS MATERIALIZED (
+             SELECT u.* FROM ledger.usage_of({FROM}::timestamp AT TIME ZONE 'UTC', least({TO}, ledger.open_day())::timestamp AT TIME ZONE 'UTC') u
+             WHERE u.unbilled > 0 AND ($3::jsonb = '{{}}' OR (u.workload_namespace, u.workload_name) IN (
+                 SELECT workload_namespace, workload_name FROM ledger.ai_cost_of({FROM}, {TO}, $3::jsonb)))
+         )
+         SELECT k.kind, round(sum(o.unbilled))::text AS units, count(DISTINCT ledger.utc_day(o.hour)) AS days,
+                string_agg(DISTINCT array_to_string(o.vendors, ' and '), ' and ') AS vendors
+         FROM open o JOIN (VALUES ('requests', 'requests'), ('tokens', 'tokens'), ('tokens', 'tokens_in'), ('tokens', 'tokens_out')) AS k(kind, unit) USING (unit)
+         WHERE o.unit NOT IN ('tokens_in', 'tokens_out') OR NOT EXISTS (
+             SELECT FROM open t WHERE t.unit = 'tokens' AND (t.hour, t.workload_namespace, t.workload_name) = (o.hour, o.workload_namespace, o.workload_name))
+         GROUP BY 1 ORDER BY 1"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(wanted).fetch_all(connection).await;
+    let rows = rows.map_err(LedgerFault::during("see what vendors have not billed yet"))?;
+    let units: Vec<String> = rows.iter().map(|row| super::unit_cost::without_a_bill(row, row.get("kind"))).collect();
+    if units.is_empty() {
+        return Ok(String::new());
+    }
+    Ok(format!(" Not included: {}, since what they cost is not known yet.", units.join(" and ")))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::reasons::{LinesOf, Reasons};
+use super::reasons::{LessBilled, LinesOf, OfLine, Reasons};
 use super::{By, Keys, Month, Only, Report, condition, dollars, known_by, signed_dollars, six_decimals};
 use crate::core::accounting::variance::{Driver, Drivers, Use, bridge, whole_month};
 use crate::core::market::CapacityType;
@@ -106,6 +106,9 @@ pub async fn variance(
         sentence = format!("{} has no full day yet: there is nothing to compare.", before.max(after));
     } else if let Some(days) = days {
         sentence.push_str(&format!(" {} still runs: the first {days} full days of each month are compared.", before.max(after)));
+    }
+    if let Some(less) = LessBilled::of(lines.values()) {
+        sentence.push_str(&format!(" {}: what its bill will charge, give back or correct is not in it yet.", less.in_words(&spans)));
     }
     if let Some(day) = known_by(connection).await? {
         sentence.push_str(&format!(" This is what was known at the end of {day}."));
@@ -279,7 +282,8 @@ async fn months(
     let sql = format!(
         "SELECT {key} AS key, true{condition} AS wanted, day >= $3::date AND day < $4::date AS after, coalesce(workload_namespace, '') AS namespace,
                 coalesce(workload_name, '') AS name, line, coalesce(region, '') || ' ' || coalesce(instance_type, '') AS machine, capacity_type,
-                sum(gpu_ms)::bigint AS gpu_ms, (sum(cost_usd - true_up_usd) * 1000000)::bigint AS computed, (sum(true_up_usd) * 1000000)::bigint AS true_up
+                sum(gpu_ms)::bigint AS gpu_ms, (sum(cost_usd - true_up_usd) * 1000000)::bigint AS computed, (sum(true_up_usd) * 1000000)::bigint AS true_up,
+                (sum(bill_usd) * 1000000)::bigint AS billed
          FROM ledger.share_daily WHERE (day >= $1::date AND day < $2::date) OR (day >= $3::date AND day < $4::date) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(&before.from).bind(&before.to).bind(&after.from).bind(&after.to);
@@ -301,7 +305,8 @@ async fn months(
         }
         let computed = MicroUsd(figure("computed"));
         let of_line = &mut lines.entry(workload.clone()).or_default().entry(line.clone()).or_default()[usize::from(is_after)];
-        *of_line = (of_line.0 + gpu_ms, of_line.1 + computed.0);
+        let (cost, billed) = (computed.0 + figure("true_up"), figure("billed"));
+        *of_line = of_line.and(OfLine { gpu_ms, computed: computed.0, cost, billed });
         let of_key = keyed.entry(row.try_get("key").unwrap_or_default()).or_default();
         let drivers = &mut of_key.entry(workload).or_default()[usize::from(is_after)];
         drivers.coverage = drivers.coverage + MicroUsd(figure("true_up"));
@@ -322,7 +327,7 @@ async fn months(
     Ok((keyed, lines))
 }
 
-/// What workloads produced in both months. Where a workload belongs to several values of the keys in a month, each has the part of it that it has of the GPU
+/// What workloads produced on our machines in both months. Where a workload belongs to several values of the keys in a month, each has the part of it that it has of the GPU
 /// time.
 async fn produced(
     connection: &mut PgConnection,
@@ -332,9 +337,9 @@ async fn produced(
 ) -> Result<(), LedgerFault> {
     let produced = sqlx::query!(
         r#"WITH used AS (
-             SELECT ledger.utc_day(hour) AS day, workload_namespace AS namespace, workload_name AS name, unit, sum(quantity) AS quantity FROM ledger.usage
-             WHERE (hour >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($2::text::date)::timestamp AT TIME ZONE 'UTC')
-                OR (hour >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($4::text::date)::timestamp AT TIME ZONE 'UTC')
+             SELECT ledger.utc_day(hour) AS day, workload_namespace AS namespace, workload_name AS name, unit, sum(quantity) AS quantity FROM ledger.usage_by_vendor
+             WHERE vendor IS NULL AND ((hour >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($2::text::date)::timestamp AT TIME ZONE 'UTC')
+                OR (hour >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($4::text::date)::timestamp AT TIME ZONE 'UTC'))
              GROUP BY 1, 2, 3, 4
            ), worked AS (
              SELECT day, workload_namespace AS namespace, workload_name AS name, sum(gpu_ms) AS gpu_ms FROM ledger.share_daily

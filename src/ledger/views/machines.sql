@@ -43,9 +43,10 @@ CREATE OR REPLACE FUNCTION ledger.open_day() RETURNS date LANGUAGE sql STABLE PA
 DROP VIEW IF EXISTS ledger.recommendation_score, ledger.gpu_use, ledger.unit_economics, ledger.unit_economics_by_model, ledger.unit_cost_percentiles, ledger.ai_cost_month, ledger.usage_by_model,
     ledger.focus_1_2, ledger.variance_month, ledger.unit_cost_hourly, ledger.trust, ledger.reliability, ledger.migration_timing,
     ledger.explain_decision, ledger.savings_daily, ledger.cost_daily, ledger.share_daily, ledger.share_as_of, ledger.share_rolled_up, ledger.share_not_rolled_up, ledger.allocation, ledger.share, ledger.unposted_share,
-    ledger.recomputed_share, ledger.usage, ledger.revenue, ledger.statements, ledger.fetches, ledger.retags, ledger.workload_history, ledger.occupancy, ledger.price_segment,
+    ledger.recomputed_share, ledger.usage, ledger.usage_by_vendor, ledger.usage_that_counts, ledger.revenue, ledger.statements, ledger.fetches, ledger.retags, ledger.workload_history, ledger.occupancy, ledger.price_segment,
     ledger.capacity_interval, ledger.candidate;
-DROP FUNCTION IF EXISTS ledger.recommendation_score_of(date, date), ledger.ai_cost_month_of(date, date, jsonb), ledger.ai_cost_of(date, date, jsonb), ledger.hourly_units(date, date, jsonb),
+DROP FUNCTION IF EXISTS ledger.vendor_sources(), ledger.vendor_billed(timestamptz, timestamptz), ledger.usage_of(timestamptz, timestamptz),
+    ledger.recommendation_score_of(date, date), ledger.ai_cost_month_of(date, date, jsonb), ledger.ai_cost_of(date, date, jsonb), ledger.hourly_units(date, date, jsonb),
     ledger.unit_economics_of(date, date, jsonb), ledger.unit_economics_by_model_of(date, date, jsonb), ledger.unit_economics_of_models(date, date, jsonb, text[]), ledger.model_hours(date, date, jsonb), ledger.billed_models(date, date, jsonb),
     ledger.unit_cost_percentiles_of(date, date, jsonb),
     ledger.revenue_of(date, date, jsonb), ledger.wanted_cost(timestamptz, timestamptz, jsonb);

@@ -37,7 +37,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         FROM sides s
         JOIN (SELECT a, b, workload_namespace, workload_name, hour, sum(usd) AS usd FROM hours GROUP BY 1, 2, 3, 4, 5) h
              USING (a, b, workload_namespace, workload_name)
-        JOIN ledger.usage u ON u.unit = 'requests' AND u.hour = h.hour AND u.workload_namespace = h.workload_namespace AND u.workload_name = h.workload_name
+        JOIN ledger.usage_by_vendor u ON u.vendor IS NULL AND u.unit = 'requests' AND u.hour = h.hour AND u.workload_namespace = h.workload_namespace AND u.workload_name = h.workload_name
         GROUP BY 1, 2
     ), held AS (
         SELECT m.*, d.id IS NOT NULL AS is_due, m.before_to - m.before_from AS days, coalesce(b.usd, 0) AS b_usd, coalesce(a.usd, 0) AS a_usd,

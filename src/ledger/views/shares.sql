@@ -134,6 +134,7 @@ FROM ledger.share_daily
 GROUP BY day, team, service, environment, cost_center, product_area, component, workload_namespace, workload_kind, workload_name, line, region,
          instance_type, capacity_type;
 
+-- Spend of which it is not known what would have been bought otherwise is on neither side of a saving.
 -- Of machines alone: what stands beside their use (other costs, credits, refunds, discounts, taxes, transfers, volumes) is `beside_usd`, and moves no saving.
 CREATE VIEW ledger.savings_daily AS
 WITH summed AS (
@@ -150,8 +151,9 @@ WITH summed AS (
     FROM ledger.share_daily GROUP BY day, team, service, environment, cost_center, product_area, component
 )
 SELECT day, team, service, environment, cost_center, product_area, component, spend AS spend_usd, b0 AS b0_usd, b1 AS b1_usd, b2 AS b2_usd,
-       b1 - useful AS gross_saving_b1_usd, boot AS boot_usd, idle AS idle_usd, drain AS drain_usd, moves AS moves_usd, lost AS lost_work_usd,
-       egress AS egress_usd, overhead AS overhead_usd, b0 - spend AS net_saving_b0_usd, b1 - spend AS net_saving_b1_usd, b2 - spend AS net_saving_b2_usd,
+       b1 - (useful - without_b1) AS gross_saving_b1_usd, boot AS boot_usd, idle AS idle_usd, drain AS drain_usd, moves AS moves_usd, lost AS lost_work_usd,
+       egress AS egress_usd, overhead AS overhead_usd, b0 - (spend - without_b0) AS net_saving_b0_usd,
+       b1 - (spend - without_b1) AS net_saving_b1_usd, b2 - (spend - without_b2) AS net_saving_b2_usd,
        without_b0 AS spend_without_b0_usd, without_b1 AS spend_without_b1_usd, without_b2 AS spend_without_b2_usd,
        ledger.basis_of(running, spend, feed, bill, 0) AS basis, beside AS beside_usd
 FROM summed;

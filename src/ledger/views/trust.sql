@@ -13,7 +13,7 @@ WITH span AS MATERIALIZED (
            sum(without_b0_usd) AS without_b0, sum(without_b1_usd) AS without_b1
     FROM ledger.share_daily WHERE day >= from_day AND day < to_day
 ), billed AS (
-    SELECT source, kind, instance, sum(cost_usd) AS cost_usd FROM ledger.billed_line l, span
+    SELECT source, kind, instance, date_trunc('month', at AT TIME ZONE 'UTC') AS month, sum(cost_usd) AS cost_usd FROM ledger.billed_line l, span
     WHERE at >= from_at AND at < to_at AND statement IS NOT NULL AND instance <> '' AND kind IN ('usage', 'commitment')
       AND posted_at < (SELECT ledger.known_before())
     GROUP BY source, kind, account, instance, usage_type, operation, at, until HAVING sum(lines) > 0
@@ -28,6 +28,8 @@ UNION ALL SELECT 'spend, no on-demand price known (B0)', coalesce(without_b0, 0)
 UNION ALL SELECT 'spend, no on-demand price at home known (B1)', coalesce(without_b1, 0), round(100 * coalesce(without_b1, 0) / nullif(total, 0), 1), NULL FROM spend
 UNION ALL SELECT 'billed lines of machines that are not ours', sum(b.cost_usd), NULL, count(*) FROM billed b
     WHERE NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = b.instance)
+      -- The feed's lines are on the bill as well, once there is one.
+      AND (b.source = 'bill' OR NOT EXISTS (SELECT FROM billed x WHERE x.source = 'bill' AND x.instance = b.instance AND x.month = b.month))
 UNION ALL SELECT 'machines with news that is not posted yet', NULL, NULL, count(DISTINCT name)
     FROM ledger.posting_queue q CROSS JOIN LATERAL unnest(coalesce(q.claims, ARRAY[coalesce(q.claim_uid, q.claim, q.instance)])) AS name
 UNION ALL SELECT 'posted hours priced as the hour before', NULL, NULL,

@@ -37,17 +37,89 @@ FROM (
 ) s CROSS JOIN LATERAL unnest(s.models, s.quantities) AS m(model, quantity)
 WHERE s.speak = 1 OR s.source = ANY (ledger.sources_that_count(s.sources, s.models_of));
 
--- What files say; where no file speaks, what Prometheus said last.
-CREATE VIEW ledger.usage AS
-SELECT DISTINCT ON (workload_namespace, workload_name, unit, hour) hour, workload_namespace, workload_name, unit, quantity, source
+-- Sources that are vendors' own words: those that are called so, and whatever was imported as usage of a vendor by another name.
+CREATE FUNCTION ledger.vendor_sources() RETURNS text[] LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT ARRAY['anthropic', 'openai'] || coalesce(array_agg(DISTINCT s.source), '{}') FROM ledger.statement s
+    WHERE s.kind = 'usage' AND s.files @> '[{"role": "vendor-usage"}]' AND s.posted_at < (SELECT ledger.known_before())
+$$;
+
+-- What counts of each hour, source by source. Prometheus speaks of our machines and a vendor of its own, so that both add up; any other file corrects
+-- Prometheus and replaces it. `vendor` is empty of what is no vendor's word.
+CREATE VIEW ledger.usage_that_counts AS
+SELECT hour, workload_namespace, workload_name, model, unit, quantity, source, vendor
 FROM (
-    SELECT hour, workload_namespace, workload_name, unit, sum(quantity) AS quantity, string_agg(DISTINCT source, ' and ') AS source, 0 AS rank,
-           'infinity'::timestamptz AS posted_at
-    FROM ledger.usage_by_model GROUP BY hour, workload_namespace, workload_name, unit
-    UNION ALL
-    SELECT at, workload_namespace, workload_name, unit, quantity, source, 1 - revision + 2147483646, posted_at FROM ledger.usage_hour
-    WHERE statement IS NULL AND source <> 'file' AND posted_at < (SELECT ledger.known_before())
-) u ORDER BY workload_namespace, workload_name, unit, hour, rank, posted_at DESC;
+    SELECT u.*, bool_or(NOT from_prometheus AND vendor IS NULL) OVER (PARTITION BY hour, workload_namespace, workload_name, unit) AS corrected
+    FROM (
+        SELECT hour, workload_namespace, workload_name, model, unit, quantity, source,
+               CASE WHEN source = ANY ((SELECT ledger.vendor_sources())::text[]) THEN source END AS vendor, false AS from_prometheus
+        FROM ledger.usage_by_model
+        UNION ALL
+        SELECT hour, workload_namespace, workload_name, NULL, unit, quantity, source, NULL, true
+        FROM (SELECT DISTINCT ON (workload_namespace, workload_name, unit, at) at AS hour, workload_namespace, workload_name, unit, quantity, source
+              FROM ledger.usage_hour WHERE statement IS NULL AND source <> 'file' AND posted_at < (SELECT ledger.known_before())
+              ORDER BY workload_namespace, workload_name, unit, at, revision DESC, posted_at DESC) p
+    ) u
+) c WHERE NOT (from_prometheus AND corrected);
+
+-- The same by vendor. Tokens are a total where anybody gives one; of who gives none, those in and out.
+CREATE VIEW ledger.usage_by_vendor AS
+SELECT hour, workload_namespace, workload_name, vendor, unit, sum(quantity) AS quantity, string_agg(DISTINCT source, ' and ') AS source
+FROM ledger.usage_that_counts WHERE unit <> 'tokens' GROUP BY hour, workload_namespace, workload_name, vendor, unit
+UNION ALL
+SELECT hour, workload_namespace, workload_name, vendor, 'tokens', sum(quantity), string_agg(DISTINCT source, ' and ')
+FROM (
+    SELECT c.*, bool_or(unit = 'tokens') OVER (PARTITION BY hour, workload_namespace, workload_name) AS any_total, bool_or(unit = 'tokens') OVER of_vendor AS total,
+           bool_or(unit = 'tokens' AND model IS NULL) OVER of_vendor AS nameless_total,
+           bool_or(unit = 'tokens') OVER (PARTITION BY hour, workload_namespace, workload_name, vendor, model) AS model_total
+    FROM ledger.usage_that_counts c WHERE unit IN ('tokens', 'tokens_in', 'tokens_out')
+    WINDOW of_vendor AS (PARTITION BY hour, workload_namespace, workload_name, vendor)
+) t
+-- Beside totals of some models stand those in and out of the others.
+WHERE any_total AND (unit = 'tokens' OR NOT total OR (model IS NOT NULL AND NOT nameless_total AND NOT model_total))
+GROUP BY hour, workload_namespace, workload_name, vendor;
+
+CREATE VIEW ledger.usage AS
+SELECT hour, workload_namespace, workload_name, unit, sum(quantity) AS quantity, string_agg(source, ' and ' ORDER BY source) AS source
+FROM ledger.usage_by_vendor GROUP BY hour, workload_namespace, workload_name, unit;
+
+-- Days of workloads for which a vendor's bill, or a cost that was entered, is posted: of which vendor, where its source, its item or its model says so. An
+-- empty one is of any.
+CREATE FUNCTION ledger.vendor_billed(from_at timestamptz, to_at timestamptz) RETURNS TABLE (day date, workload_namespace text, workload_name text, vendor text)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    WITH costs AS (
+        SELECT ledger.utc_day(c.at) AS day, w.workload_namespace AS ns, w.workload_name AS name, c.model, lower(s.source || ' ' || c.item) AS words
+        FROM ledger.external_cost c JOIN ledger.workload_version w ON w.id = c.workload LEFT JOIN ledger.statement s ON s.id = c.statement
+        WHERE c.statement IS NOT NULL AND c.at >= from_at AND c.at < to_at AND c.posted_at < (SELECT ledger.known_before()) AND w.workload_namespace <> ''
+          AND coalesce(w.component, 'api') NOT IN ('transfer', 'storage')
+        GROUP BY 1, 2, 3, 4, 5 HAVING sum(c.cost_usd) <> 0
+    ), models AS (
+        SELECT DISTINCT ledger.utc_day(hour) AS day, workload_namespace AS ns, workload_name AS name, model, vendor FROM ledger.usage_that_counts
+        WHERE vendor IS NOT NULL AND model IS NOT NULL AND hour >= from_at AND hour < to_at
+    ), vendors AS (SELECT v AS vendor FROM unnest(ledger.vendor_sources()) v)
+    SELECT DISTINCT c.day, c.ns, c.name, v.vendor
+    FROM costs c LEFT JOIN vendors v ON position(lower(v.vendor) IN c.words) > 0
+      OR EXISTS (SELECT FROM models m WHERE (m.day, m.ns, m.name, m.model, m.vendor) = (c.day, c.ns, c.name, c.model, v.vendor))
+$$;
+
+-- What was produced, by whether what it cost is known to be posted: of a vendor's usage on a day for which its bill is not there yet, it is not (`unbilled`). An
+-- empty quantity is one of which nothing else is known.
+CREATE FUNCTION ledger.usage_of(from_at timestamptz, to_at timestamptz)
+RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, unit text, quantity numeric, unbilled numeric, vendors text[])
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    WITH used AS MATERIALIZED (
+        SELECT u.*, ledger.utc_day(u.hour) AS day FROM ledger.usage_by_vendor u WHERE u.hour >= from_at AND u.hour < to_at
+    ), billed AS MATERIALIZED (
+        SELECT * FROM ledger.vendor_billed(from_at, to_at) WHERE EXISTS (SELECT FROM used WHERE vendor IS NOT NULL)
+    ), open AS (
+        SELECT DISTINCT day, workload_namespace, workload_name, vendor FROM used u
+        WHERE vendor IS NOT NULL AND NOT EXISTS (
+            SELECT FROM billed b WHERE (b.day, b.workload_namespace, b.workload_name) = (u.day, u.workload_namespace, u.workload_name)
+              AND coalesce(b.vendor, u.vendor) = u.vendor)
+    )
+    SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, sum(u.quantity) FILTER (WHERE o.vendor IS NULL), sum(u.quantity) FILTER (WHERE o.vendor IS NOT NULL),
+           array_agg(o.vendor) FILTER (WHERE o.vendor IS NOT NULL)
+    FROM used u LEFT JOIN open o USING (day, workload_namespace, workload_name, vendor) GROUP BY 1, 2, 3, 4
+$$;
 
 CREATE VIEW ledger.revenue AS
 SELECT ledger.utc_day(at) AS day, workload_namespace, workload_name, sum(revenue_usd) AS revenue_usd
@@ -110,16 +182,20 @@ CREATE FUNCTION ledger.unit_cost(from_at timestamptz, to_at timestamptz)
 RETURNS TABLE (hour timestamptz, day date, team text, service text, component text, workload_namespace text, workload_name text, unit text, units numeric,
                cost_usd numeric, usd_per_unit numeric, useful_gpu_hours numeric, usd_per_useful_gpu_hour numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    -- Of an hour that several owners paid each has a row, and of its units what it paid of the hour.
     WITH cost AS (
-        SELECT hour, workload_namespace, workload_name, max(team) AS team, max(service) AS service, max(component) AS component, sum(cost_usd) AS cost_usd,
-               sum(useful_gpu_ms) AS useful_gpu_ms
-        FROM ledger.hourly_cost(from_at, to_at) GROUP BY hour, workload_namespace, workload_name
+        SELECT hour, workload_namespace, workload_name, team, service, component, sum(cost_usd) AS cost_usd, sum(useful_gpu_ms) AS useful_gpu_ms,
+               CASE WHEN sum(sum(cost_usd)) OVER w = 0 THEN 1.0 / count(*) OVER w ELSE sum(cost_usd) / sum(sum(cost_usd)) OVER w END AS part
+        FROM ledger.hourly_cost(from_at, to_at) GROUP BY hour, workload_namespace, workload_name, team, service, component
+        WINDOW w AS (PARTITION BY hour, workload_namespace, workload_name)
     )
-    SELECT c.hour, ledger.utc_day(c.hour), c.team, c.service, c.component, c.workload_namespace, c.workload_name, u.unit, u.quantity,
-           round(c.cost_usd, 10), round(c.cost_usd / nullif(u.quantity, 0), 12), round(c.useful_gpu_ms / 3600000, 6),
+    SELECT c.hour, ledger.utc_day(c.hour), c.team, c.service, c.component, c.workload_namespace, c.workload_name, u.unit,
+           CASE WHEN c.part = 1 THEN u.quantity ELSE round(u.quantity * c.part, 6) END, round(c.cost_usd, 10),
+           round(c.cost_usd / nullif(u.quantity * c.part, 0), 12), round(c.useful_gpu_ms / 3600000, 6),
            round(c.cost_usd * 3600000 / nullif(c.useful_gpu_ms, 0), 6)
     FROM cost c
-    LEFT JOIN ledger.usage u ON u.hour = c.hour AND u.workload_namespace = c.workload_namespace AND u.workload_name = c.workload_name
+    LEFT JOIN ledger.usage_of(from_at, to_at) u
+         ON u.quantity IS NOT NULL AND u.hour = c.hour AND u.workload_namespace = c.workload_namespace AND u.workload_name = c.workload_name
 $$;
 
 CREATE VIEW ledger.unit_cost_hourly AS SELECT * FROM ledger.unit_cost('-infinity', 'infinity');
@@ -179,31 +255,35 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 $$;
 
 -- Hours of endpoints with what they cost and produced, by unit; tokens are those in and out where no total is known. Of a filter for labels the part of
--- an hour's units is its part of the hour's cost. The cost of an hour for which none is posted is empty.
+-- an hour's units is its part of the hour's cost. The cost of an hour for which none is posted is empty, and so is that of what a vendor produced on a day for
+-- which it has no bill yet: a row beside the hour's own.
 CREATE FUNCTION ledger.hourly_units(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, unit text, cost_usd numeric, quantity numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH bounds AS (
         SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, least(to_day, ledger.open_day())::timestamp AT TIME ZONE 'UTC' AS next
     ), used AS MATERIALIZED (
-        SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, u.quantity FROM ledger.usage u, bounds b WHERE u.hour >= b.first AND u.hour < b.next
+        SELECT u.* FROM bounds b, LATERAL ledger.usage_of(b.first, b.next) u
     ), all_units AS (
-        SELECT * FROM used
+        SELECT hour, workload_namespace, workload_name, unit, quantity, unbilled FROM used
         UNION ALL
-        SELECT u.hour, u.workload_namespace, u.workload_name, 'tokens', sum(u.quantity) FROM used u
+        SELECT u.hour, u.workload_namespace, u.workload_name, 'tokens', sum(u.quantity), sum(u.unbilled) FROM used u
         WHERE u.unit IN ('tokens_in', 'tokens_out') AND NOT EXISTS (
             SELECT FROM used t WHERE t.unit = 'tokens' AND (t.hour, t.workload_namespace, t.workload_name) = (u.hour, u.workload_namespace, u.workload_name))
         GROUP BY 1, 2, 3
     ), cost AS MATERIALIZED (
         SELECT * FROM bounds b, LATERAL ledger.wanted_cost(b.first, b.next, labels) h
     )
-    SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, c.cost_usd, u.quantity * coalesce(c.part, 1)
+    SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, CASE WHEN p.is_billed THEN c.cost_usd END, p.quantity * coalesce(c.part, 1)
     FROM all_units u LEFT JOIN cost c USING (hour, workload_namespace, workload_name)
-    WHERE c.hour IS NOT NULL OR ledger.is_wanted(labels, NULL, NULL, NULL, NULL, NULL, NULL, u.workload_namespace, u.workload_name)
+    CROSS JOIN LATERAL (VALUES (true, u.quantity), (false, u.unbilled)) AS p(is_billed, quantity)
+    WHERE p.quantity IS NOT NULL
+      AND (c.hour IS NOT NULL OR ledger.is_wanted(labels, NULL, NULL, NULL, NULL, NULL, NULL, u.workload_namespace, u.workload_name))
 $$;
 
 -- What an endpoint's requests and tokens cost, over the hours whose usage is known; its users and what it left of what it earned, over the months whose users
--- and revenue are known. Each says on which share of the cost it rests, and which share of the requests and tokens fell in hours that cost something. What a vendor has no bill for yet, and what names no workload, is in none of it.
+-- and revenue are known. Each says on which share of the cost it rests, and which share of the requests and tokens fell in hours that cost something. What a
+-- vendor has no bill for yet, and what names no workload, is in none of it.
 CREATE FUNCTION ledger.unit_economics_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (workload_namespace text, workload_name text, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric, storage_usd numeric,
                other_usd numeric, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, monthly_users numeric, usd_per_request numeric,
@@ -285,12 +365,17 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, least(to_day, ledger.open_day())::timestamp AT TIME ZONE 'UTC' AS next
     ), cost AS MATERIALIZED (
         SELECT h.hour, h.workload_namespace, h.workload_name, h.cost_usd AS cost, h.part FROM bounds b, LATERAL ledger.wanted_cost(b.first, b.next, labels) h
+    ), open AS MATERIALIZED (
+        SELECT DISTINCT ledger.utc_day(u.hour) AS day, u.workload_namespace, u.workload_name, v.vendor
+        FROM bounds b, LATERAL ledger.usage_of(b.first, b.next) u, unnest(u.vendors) AS v(vendor)
     ), used AS (
+        -- What a vendor has not billed yet is not paid for by what is posted.
         SELECT u.hour, u.workload_namespace, u.workload_name, u.model, sum(u.quantity) FILTER (WHERE u.unit = 'requests') AS requests,
                sum(u.quantity) FILTER (WHERE u.unit = 'tokens_in') AS tokens_in, sum(u.quantity) FILTER (WHERE u.unit = 'tokens_out') AS tokens_out,
                coalesce(sum(u.quantity) FILTER (WHERE u.unit = 'tokens'), sum(u.quantity) FILTER (WHERE u.unit IN ('tokens_in', 'tokens_out'))) AS tokens
-        FROM ledger.usage_by_model u, bounds b
-        WHERE u.hour >= b.first AND u.hour < b.next AND u.unit NOT IN ('users', 'monthly_users') GROUP BY 1, 2, 3, 4
+        FROM ledger.usage_that_counts u, bounds b
+        WHERE u.hour >= b.first AND u.hour < b.next AND u.unit NOT IN ('users', 'monthly_users')
+          AND (ledger.utc_day(u.hour), u.workload_namespace, u.workload_name, coalesce(u.vendor, '')) NOT IN (SELECT * FROM open) GROUP BY 1, 2, 3, 4
     ), billed AS MATERIALIZED (
         SELECT * FROM ledger.billed_models(from_day, to_day, labels)
     ), named AS (
@@ -309,7 +394,10 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         -- Of a filter for labels the units of a model are its part of what is billed for it, of other models that of the rest.
         SELECT k.*, CASE WHEN labels = '{}' THEN 1 WHEN billed IS NOT NULL THEN billed / nullif(whole_billed, 0) ELSE part_of_rest END AS part,
                coalesce(billed * ledger.by_tokens(tokens, sum(tokens) OVER of_day, requests, sum(requests) OVER of_day, count(*) OVER of_day), 0) AS of_bill,
-               CASE WHEN has_rest THEN rest * ledger.by_tokens(tokens, sum(tokens) OVER of_hour, requests, sum(requests) OVER of_hour, count(*) OVER of_hour)
+               -- Tokens of some and requests of all: by tokens the others would cost nothing.
+               CASE WHEN has_rest THEN rest * ledger.by_tokens(tokens, CASE WHEN count(tokens) OVER of_hour = count(*) OVER of_hour OR count(requests) OVER of_hour < count(*) OVER of_hour
+                                                                           THEN sum(tokens) OVER of_hour END,
+                                                               requests, sum(requests) OVER of_hour, count(*) OVER of_hour)
                     ELSE 0 END AS of_rest
         FROM known k
         WINDOW of_day AS (PARTITION BY day, workload_namespace, workload_name, model),
@@ -326,16 +414,30 @@ RETURNS TABLE (model text, endpoints bigint, cost_usd numeric, requests numeric,
                usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric, requests_coverage_percent numeric,
                tokens_coverage_percent numeric, billed_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT model, count(DISTINCT (workload_namespace, workload_name)), round(sum(cost_usd), 10), sum(requests), sum(tokens_in), sum(tokens_out),
-           round(sum(cost_usd) FILTER (WHERE requests IS NOT NULL) / nullif(sum(requests), 0), 12),
-           round(1000 * sum(cost_usd) FILTER (WHERE tokens_in IS NOT NULL) / nullif(sum(tokens_in), 0), 12),
-           round(1000 * sum(cost_usd) FILTER (WHERE tokens_out IS NOT NULL) / nullif(sum(tokens_out), 0), 12),
-           round(1000 * sum(cost_usd) FILTER (WHERE tokens IS NOT NULL) / nullif(sum(tokens), 0), 12),
-           round(100 * sum(cost_usd) FILTER (WHERE requests IS NOT NULL) / nullif(sum(cost_usd), 0), 1),
-           round(100 * least(sum(cost_usd) FILTER (WHERE tokens_in IS NOT NULL), sum(cost_usd) FILTER (WHERE tokens_out IS NOT NULL),
-                             sum(cost_usd) FILTER (WHERE tokens IS NOT NULL)) / nullif(sum(cost_usd), 0), 1),
-           round(sum(billed_usd), 10)
-    FROM ledger.model_hours(from_day, to_day, labels) GROUP BY 1
+    WITH hours AS MATERIALIZED (SELECT * FROM ledger.model_hours(from_day, to_day, labels)), of_hours AS (
+        -- Of an hour in which a model was not asked for its usage is known: none.
+        SELECT hour, workload_namespace, workload_name, sum(cost_usd) AS cost, count(requests) > 0 AS has_requests, count(tokens_in) > 0 AS has_in,
+               count(tokens_out) > 0 AS has_out, count(tokens) > 0 AS has_tokens FROM hours GROUP BY 1, 2, 3
+    ), whole AS (
+        SELECT workload_namespace, workload_name, sum(cost_usd) AS cost FROM ledger.ai_cost_of(from_day, to_day, labels) GROUP BY 1, 2
+    ), endpoints AS (
+        SELECT DISTINCT h.model, h.workload_namespace, h.workload_name, w.cost FROM hours h JOIN whole w USING (workload_namespace, workload_name)
+    ), known AS (
+        SELECT e.model, sum(o.cost) FILTER (WHERE CASE WHEN h.model IS NULL THEN o.has_requests ELSE h.requests IS NOT NULL END) AS requests,
+               sum(o.cost) FILTER (WHERE CASE WHEN h.model IS NULL THEN o.has_in ELSE h.tokens_in IS NOT NULL END) AS tokens_in,
+               sum(o.cost) FILTER (WHERE CASE WHEN h.model IS NULL THEN o.has_out ELSE h.tokens_out IS NOT NULL END) AS tokens_out,
+               sum(o.cost) FILTER (WHERE CASE WHEN h.model IS NULL THEN o.has_tokens ELSE h.tokens IS NOT NULL END) AS tokens
+        FROM endpoints e JOIN of_hours o USING (workload_namespace, workload_name)
+        LEFT JOIN hours h ON (h.hour, h.workload_namespace, h.workload_name, h.model) = (o.hour, o.workload_namespace, o.workload_name, e.model) GROUP BY 1
+    ), rests AS (SELECT model, k.requests, least(k.tokens_in, k.tokens_out, k.tokens) AS tokens, e.whole
+                 FROM known k JOIN (SELECT model, sum(cost) AS whole FROM endpoints GROUP BY 1) e USING (model))
+    SELECT h.model, count(DISTINCT (h.workload_namespace, h.workload_name)), round(sum(h.cost_usd), 10), sum(h.requests), sum(h.tokens_in), sum(h.tokens_out),
+           round(sum(h.cost_usd) FILTER (WHERE h.requests IS NOT NULL) / nullif(sum(h.requests), 0), 12),
+           round(1000 * sum(h.cost_usd) FILTER (WHERE h.tokens_in IS NOT NULL) / nullif(sum(h.tokens_in), 0), 12),
+           round(1000 * sum(h.cost_usd) FILTER (WHERE h.tokens_out IS NOT NULL) / nullif(sum(h.tokens_out), 0), 12),
+           round(1000 * sum(h.cost_usd) FILTER (WHERE h.tokens IS NOT NULL) / nullif(sum(h.tokens), 0), 12),
+           round(100 * min(r.requests) / nullif(min(r.whole), 0), 1), round(100 * min(r.tokens) / nullif(min(r.whole), 0), 1), round(sum(h.billed_usd), 10)
+    FROM hours h LEFT JOIN rests r USING (model) GROUP BY h.model
 $$;
 
 -- What endpoints cost for some models: of each hour whose usage is known by model the part of the models that are asked for.

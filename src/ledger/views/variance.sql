@@ -42,7 +42,9 @@ WITH today AS (
            sum(CASE WHEN g0_t = 0 THEN c1_t ELSE ledger.scaled(c0_t, g1_t, g0_t) END) AS mix
     FROM machines GROUP BY 1, 2, 3
 ), used_days AS (
-    SELECT ledger.utc_day(hour) AS day, workload_namespace AS namespace, workload_name AS name, unit, sum(quantity) AS units FROM ledger.usage GROUP BY 1, 2, 3, 4
+    SELECT ledger.utc_day(hour) AS day, workload_namespace AS namespace, workload_name AS name, unit, sum(quantity) AS units
+    -- What a vendor did says nothing of the time of our GPUs.
+    FROM ledger.usage_by_vendor WHERE vendor IS NULL GROUP BY 1, 2, 3, 4
 ), worked_days AS (
     SELECT day, workload_namespace AS namespace, workload_name AS name, sum(gpu_ms) AS gpu_ms FROM ledger.share_daily WHERE line = 'pod' GROUP BY 1, 2, 3
 ), produced AS (

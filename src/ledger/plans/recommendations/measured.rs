@@ -48,9 +48,10 @@ const EARLY: &str = "
     WHERE line = 'pod' AND workload_name IS NOT NULL AND day >= ledger.utc_day(to_timestamp($1::bigint / 1000.0))
           AND day <= ledger.utc_day(to_timestamp($2::bigint / 1000.0))";
 
+/// Requests that our machines served: those at a vendor say nothing of them.
 const REQUESTS: &str = "
     SELECT workload_namespace, workload_name, ledger.ms(hour) / 3600000 AS hour, least(round(quantity), 9000000000000000000)::bigint AS requests
-    FROM ledger.usage WHERE unit = 'requests' AND hour >= to_timestamp($1::bigint / 1000.0) AND hour < to_timestamp($2::bigint / 1000.0)";
+    FROM ledger.usage_by_vendor WHERE vendor IS NULL AND unit = 'requests' AND hour >= to_timestamp($1::bigint / 1000.0) AND hour < to_timestamp($2::bigint / 1000.0)";
 
 /// What a pod is, and what the last decision about its workload says that it needs.
 const POD: &str = "
