@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(found, ["-3.3000000000", "-3.7500000000", "-3.0000000000"]);
         assert!(read.unwrap_err().to_string().contains("a rate for 2026-06-30 or before"));
         // The last rate is of 15 July: 35 days later it holds, and after that somebody has to say that it does.
-        let mut on = |day: &str, checks: &mut Checks| {
+        let on = |day: &str, checks: &mut Checks| {
             let text = format!("day,currency\n{day}T00:00:00Z,EUR\n");
             super::super::reading::each_csv_record(Path::new("x.csv"), &mut text.as_bytes(), (&[], &|_| true), &mut |line| {
                 rates.of(line, "currency", line.time("day")?, checks).map(|_| ())

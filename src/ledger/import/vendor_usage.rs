@@ -581,7 +581,7 @@ mod tests {
                 }
             }
             match crate::mutation::read_file(&projects, Projects::read) {
-                Ok(Projects(found)) => assert!(found.iter().all(|(field, ..)| FIELDS.contains(&field.as_str()))),
+                Ok(found) => assert!(found.lines.iter().all(|(field, ..)| FIELDS.contains(&field.as_str()))),
                 Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
             }
         }

@@ -31,7 +31,7 @@ GRANT SELECT, DELETE ON ledger.posting_queue TO lowtide_writer;
 GRANT SELECT, INSERT, UPDATE ON ledger.posted_machine TO lowtide_writer;
 GRANT SELECT ON ledger.rollup_queue TO lowtide_writer;
 GRANT EXECUTE ON FUNCTION ledger.ensure_month(date), ledger.canonical_v2(text), ledger.plain_text(anyelement), ledger.ms(timestamptz), ledger.utc_day(timestamptz),
-    ledger.rebuild_rollups(integer), ledger.queue_instances(text[]) TO lowtide_writer;
+    ledger.rebuild_rollups(integer), ledger.queue_instances(text[]), ledger.is_use(text) TO lowtide_writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO lowtide_reader, lowtide_sealer;
 -- Plans are people's: those who import may enter them.
 GRANT INSERT, SELECT ON ledger.budget, ledger.anomaly_mark, ledger.forecast TO lowtide_writer;

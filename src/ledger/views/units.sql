@@ -331,7 +331,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
            round(100 * u.of_requests / nullif(c.total, 0), 1), round(100 * least(u.of_in, u.of_out, u.of_tokens) / nullif(c.total, 0), 1),
            round(100 * p.of_users / nullif(c.total, 0), 1), e.revenue, e.revenue - coalesce(e.of_revenue, 0),
            round(100 * e.of_revenue / nullif(e.revenue, 0), 1), round(100 * e.of_revenue / nullif(c.total, 0), 1),
-           round(100 * u.requests / nullif(u.all_requests, 0), 1), round(100 * u.tokens / nullif(u.all_tokens, 0), 1)
+           round(100 * coalesce(u.requests, 0) / nullif(u.all_requests, 0), 1), round(100 * coalesce(u.tokens, 0) / nullif(u.all_tokens, 0), 1)
     FROM cost c FULL JOIN units u USING (ns, name) FULL JOIN people p USING (ns, name) FULL JOIN earned e USING (ns, name)
 $$;
 
