@@ -189,7 +189,8 @@ async fn rows(connection: &mut PgConnection, sql: String, values: Vec<Option<Str
     Ok(Report { sentence: String::new(), columns, rows })
 }
 
-#[cfg(all(test, feature = "lab"))]
+#[cfg(test)]
+#[cfg(feature = "lab")]
 mod tests {
     use super::*;
     use crate::lab::postgres::PrivatePostgres;
