@@ -25,6 +25,8 @@ use crate::ports::{Applied, Clock, Cloud, CloudError, Cluster, ClusterError, Led
 const AFTER_FAILURE: Millis = Millis::from_secs(1);
 /// ... and this long when EC2 could not prepare a class or the queue refused.
 const AFTER_REFUSAL: Millis = Millis::from_secs(10);
+/// How long an end waits for what the leader before has counted.
+const UNREAD: Millis = Millis::from_secs(2);
 
 /// Why a step ended early, and for how long its lanes are left alone.
 pub(super) struct Stopped {
@@ -78,8 +80,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Action::Terminate { claim, region, instance, decision, trigger, seen } => {
                 if trigger.is_only_seen() {
                     // The pass that decided it has counted it. The next leader must know, however soon this one ends.
-                    let counted = self.state().memory.to_text(self.clock.now());
-                    self.cluster.keep_market_memory(&counted).await?;
+                    let now = self.clock.now();
+                    let counted = Some(self.state()).filter(|state| state.memory_read).map(|state| state.memory.to_text(now));
+                    // Written before it was read, it would take what the leader before has counted with it.
+                    let unread = || Stopped { why: format!("{instance} waits: what was counted before is not read yet"), hold: UNREAD };
+                    self.cluster.keep_market_memory(&counted.ok_or_else(unread)?).await?;
                 }
                 let asked = Some((self.clock.now(), *decision, *trigger));
                 self.patch_claim(claim, ClaimPatch { terminate_asked: asked, ..ClaimPatch::default() }, Some(*seen)).await?;

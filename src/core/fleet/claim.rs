@@ -250,9 +250,10 @@ impl Claim {
         self.spec.books.as_ref().unwrap_or(&self.uid)
     }
 
-    /// Whether node pools are defined by what defined them when this claim's pool was last seen, so that one which is not there was deleted by itself.
+    /// Whether node pools are defined by what defined them when this claim's pool was last seen, so that one which is not there was deleted by itself. Not
+    /// known of a claim whose pool nobody has seen.
     pub fn is_of_definition(&self, defined: &PoolsDefined) -> bool {
-        defined.by().is_some_and(|now| self.status.pools_defined_by.as_ref().is_none_or(|then| then == now))
+        defined.by().is_some_and(|now| self.status.pools_defined_by.as_ref() == Some(now))
     }
 
     /// A pod that waits and says that it is bound here is: the claim keeps its binding, or is of a version that kept none and was bought for it.

@@ -118,8 +118,12 @@ pub(in crate::core::plan) fn launch(pass: &mut Pass, claim: &Claim) {
     }
     match claim.status.launch_asked_at {
         None => {
-            let unwanted =
-                claim.deleting || pass.is_without_pool(claim) || pass.pool_of(claim).is_some_and(|p| p.deleting) && pass.is_defined(claim);
+            // Nothing is lost of what was never asked for.
+            let pool_goes = match pass.pool_of(claim) {
+                Some(pool) => pool.deleting,
+                None => !pass.world.unreadable_pools.contains(&claim.spec.node_pool),
+            };
+            let unwanted = claim.deleting || pool_goes && pass.world.pools_defined.by().is_some();
             let takes_over = claim.spec.takes_over.as_ref().and_then(|old| pass.world.claims.get(old)).is_some_and(Claim::takes_work);
             let untaken = !takes_over && pass.pods_on(&claim.name).is_empty() && !pass.taken.contains(&claim.name);
             if unwanted || (untaken && pass.due(claim.created_at, UNTAKEN_GRACE)) {

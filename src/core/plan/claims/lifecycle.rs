@@ -64,6 +64,13 @@ fn keep(pass: &mut Pass, claim: &Claim) {
     if claim.status.node_ready_at.is_none() && !joined(pass, claim, node) {
         return;
     }
+    // What its pool says of it is not known at the moment: it stays as it is, and what was decided before is carried out.
+    if pass.pool_of(claim).is_none() && !pass.is_without_pool(claim) {
+        if claim.status.moving.is_some() {
+            end_when_empty(pass, claim);
+        }
+        return;
+    }
     if notes_definition(pass, claim) || leave_when_unwanted(pass, claim) || health::tend(pass, claim, node) {
         return;
     }
@@ -158,14 +165,15 @@ fn say_undefined(pass: &mut Pass, claims: &[&Claim]) {
     }
     let kept = |claim: &&&Claim| {
         let pool = &claim.spec.node_pool;
-        let there = pass.pool_of(claim).is_some_and(|pool| !pool.deleting) || pass.world.unreadable_pools.contains(pool);
+        let going = pass.world.pools_defined == PoolsDefined::Going;
+        let there = pass.pool_of(claim).is_some_and(|pool| !(pool.deleting && going)) || pass.world.unreadable_pools.contains(pool);
         claim.may_run() && !there && !pass.is_defined(claim)
     };
     let pools: BTreeSet<PoolName> = claims.iter().filter(kept).map(|claim| claim.spec.node_pool.clone()).collect();
     for pool in pools {
         let note = format!(
-            "node pool {pool} went with the definition (CRD) of all node pools, which nobody means: its machines and their work are kept, and nothing is bought. \
-             Apply the definition and the pool again; if the machines are to end, delete the pool then. See docs/operations.md"
+            "node pool {pool} is gone, and as far as is known with the definition (CRD) of all node pools, which nobody means: its machines and their work are \
+             kept, and nothing is bought. Apply the definition and the pool again; if the machines are to end, delete the pool then. See docs/operations.md"
         );
         pass.emit(EventSubject::Pool(pool), (EventKind::Warning, "PoolsUndefined"), "undefined", note);
     }
@@ -181,7 +189,7 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
         _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "", "its capacity reservation ends"),
         _ if claim.deleting && breaker::may_leave_deleted(pass, claim) => (Trigger::Deleted, "claim-deleted", "its claim was deleted"),
         None if pass.is_without_pool(claim) => (Trigger::Deleted, "pool-gone", "its node pool is gone"),
-        Some(p) if p.deleting && pass.is_defined(claim) => (Trigger::Deleted, "pool-deleted", "its node pool was deleted"),
+        Some(p) if p.deleting && pass.world.pools_defined.by().is_some() => (Trigger::Deleted, "pool-deleted", "its node pool was deleted"),
         _ => return false,
     };
     let text = format!("{} is drained: {}", claim.spec.capacity, why);

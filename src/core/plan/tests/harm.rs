@@ -9,7 +9,7 @@ use crate::core::market::CapacityType;
 use crate::core::record::Outcome;
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Held, Observed};
-use crate::core::units::ids::{ClaimName, InstanceId};
+use crate::core::units::ids::{ClaimName, InstanceId, NodeName};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
 use crate::core::units::{Mebibytes, Millicores, Resources};
@@ -53,6 +53,31 @@ fn pools_that_go_with_their_definition_keep_their_machines_and_one_deleted_by_it
     toy.world.pools = Default::default();
     toy.run(30);
     assert_eq!(left(&toy), 4, "{:?}", toy.events);
+}
+
+/// A machine boots while its pool is not seen, or cannot be read: how long it may take is not known, so that it is not one whose Node is gone.
+#[test]
+fn a_machine_that_boots_while_its_pool_is_not_seen_is_let_join() {
+    for unreadable in [false, true] {
+        let mut toy = Toy::new();
+        toy.add_pod(deployment(), WorkloadKind::Inference);
+        toy.run(10);
+        assert_eq!(toy.running().len(), 1);
+        let instance = toy.all_instances().remove(0).id;
+        toy.lost_nodes.insert(NodeName::from(format!("node-{instance}")));
+        let pools = std::mem::take(&mut toy.world.pools);
+        if unreadable {
+            toy.world.unreadable_pools = pools.keys().cloned().collect();
+        } else {
+            toy.world.pools_defined = PoolsDefined::Going;
+        }
+        toy.run(300);
+        toy.lost_nodes.clear();
+        toy.run(120);
+        let still: Vec<InstanceId> = toy.all_instances().into_iter().filter(|i| i.is_alive()).map(|i| i.id).collect();
+        assert_eq!(still, [instance], "unreadable: {unreadable}: {:?}", toy.events);
+        assert!(toy.world.claims.values().all(|claim| claim.status.node_ready_at.is_some()), "it has joined meanwhile");
+    }
 }
 
 /// As an API server that was built again, or restored: no claims, no pods, no nodes.
