@@ -221,7 +221,7 @@ impl PlantedBug {
             }
             PlantedBug::DefinitionForgotten => {
                 world.pools_defined = PoolsDefined::By("whichever".into());
-                world.claims.values_mut().for_each(|claim| claim.status.pools_defined_by = None);
+                world.claims.values_mut().for_each(|claim| claim.status.pools_defined_by = Some("whichever".into()));
             }
             PlantedBug::AnothersClockBelieved => world.first_sights.shift(Millis::from_mins(-4)),
             _ => {}
