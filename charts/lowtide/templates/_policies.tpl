@@ -75,11 +75,11 @@ variables:
   {{- else }}
   - {name: stranger, expression: 'false'}
   {{- end }}
-  # Of a new pod's annotations the other policy says everything that is wrong with them at once. It skips ignored namespaces and may be turned off or deleted,
-  # and nobody watches it; so what only lowtide writes is looked at here as well.
+  # A new pod's annotations are checked by the other policy, which reports everything that is wrong with them at once (the API server says what one policy says,
+  # and which one is chance); it skips ignored namespaces, this one does not.
   - name: errors
     expression: >-
-      {{ include "lowtide.operatorKeys" . }}.filter(k, ("lowtide.dev/" + k) in variables.notes &&
+      {{ include "lowtide.operatorKeys" . }}.filter(k, (request.operation != "CREATE" || variables.ignored || {{ not .Values.admission.validating.enabled }}) && ("lowtide.dev/" + k) in variables.notes &&
         variables.oldNotes[?("lowtide.dev/" + k)].orValue("") != variables.notes["lowtide.dev/" + k])
         .map(k, "lowtide.dev/" + k + " is written only by lowtide, remove it")
       + {{ include "lowtide.operatorKeys" . }}.filter(k, ("lowtide.dev/" + k) in variables.oldNotes && !(("lowtide.dev/" + k) in variables.notes))
