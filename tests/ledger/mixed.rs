@@ -44,17 +44,28 @@ fn counted(unit: UsageUnit, each: i128) -> Vec<UsageHour> {
     (0..24).map(hour).collect()
 }
 
+/// A ledger in which the service ran for a day on our machines, and Prometheus counted so many requests of each hour.
+async fn counted_day(each: i128) -> (Bench, sqlx::PgConnection) {
+    let bench = bench().await;
+    bench.ledger.write(&chat_for_a_day().records()).await.unwrap();
+    let mut connection = connect(&bench.url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    store_usage(&mut connection, &counted(UsageUnit::Requests, each), "prometheus").await.unwrap();
+    (bench, connection)
+}
+
+/// Whose the vendor's usage is.
+fn projects(folder: &Folder) -> Projects {
+    Projects::read(&folder.file("p.csv", "field,value,workload\nproject,proj_chat,ml/chat\n")).unwrap()
+}
+
 /// 1,000 requests an hour on our GPUs and ten at a vendor are 1,010: neither hides the other, whatever unit each of them counts.
 #[tokio::test]
 async fn what_prometheus_counts_and_what_a_vendor_reports_add_up() {
-    let Bench { url, ledger, server } = bench().await;
-    ledger.write(&chat_for_a_day().records()).await.unwrap();
-    let mut connection = connect(&url).await.unwrap();
-    post(&mut connection, LATER).await.unwrap();
-    store_usage(&mut connection, &counted(UsageUnit::Requests, 1_000), "prometheus").await.unwrap();
+    let (Bench { server, .. }, mut connection) = counted_day(1_000).await;
     store_usage(&mut connection, &counted(UsageUnit::Tokens, 50_000), "prometheus").await.unwrap();
     let folder = Folder::new("mixed-both");
-    let projects = Projects::read(&folder.file("p.csv", "field,value,workload\nproject,proj_chat,ml/chat\n")).unwrap();
+    let projects = projects(&folder);
     let file = folder.file("day.json", &page(0, &[Some(240)], false));
     let of_hour = |unit: &str| {
         let sql = format!(
@@ -64,7 +75,7 @@ async fn what_prometheus_counts_and_what_a_vendor_reports_add_up() {
     };
     for name in ["openai", "dashboard"] {
         let options = Options { source: Some(name.into()), ..Options::default() };
-        let taken = import(&mut connection, Format::VendorUsage(&projects), std::slice::from_ref(&file), options, LATER).await.unwrap();
+        let vendors = import(&mut connection, Format::VendorUsage(&projects), std::slice::from_ref(&file), options, LATER).await.unwrap();
         assert_eq!(
             of_hour("requests"),
             format!("1010 by {}", if name == "openai" { "openai and prometheus" } else { "dashboard and prometheus" })
@@ -75,7 +86,7 @@ async fn what_prometheus_counts_and_what_a_vendor_reports_add_up() {
         if name == "openai" {
             let july = "2026-07".parse::<Month>().unwrap().days();
             let costs = folder.file("c.csv", "period,item,cost_usd,workload,model\n2026-07-20,gpt,6.3,ml/chat,gpt-a\n");
-            taken_and(&mut connection, costs).await;
+            taken(&mut connection, Format::Costs, &[costs]).await.unwrap();
             let by_model = report::unit_economics(&mut connection, &july, &[EconomicsBy::Model], &[]).await.unwrap();
             // What is billed for the model is the model's, and the machine that of whoever ran on it.
             let cost = |row: &String| row.split(" 1 ").map(str::to_owned).collect::<Vec<_>>();
@@ -90,7 +101,7 @@ async fn what_prometheus_counts_and_what_a_vendor_reports_add_up() {
             assert!(rows_of(&by_endpoint)[0].contains(" 24240 2400 240 - 0.00125 "), "{:?}", rows_of(&by_endpoint));
             let at = by_endpoint.columns.iter().position(|column| column == "usd_per_1000_tokens").unwrap();
             assert_eq!(by_endpoint.rows[0][at].as_deref(), Some("0.025194571942"));
-            let id = taken.statements[0].id;
+            let id = vendors.statements[0].id;
             retract(&mut connection, id, "a test", LATER).await.unwrap();
             assert_eq!(of_hour("requests"), "1000 by prometheus");
         }
@@ -101,20 +112,12 @@ async fn what_prometheus_counts_and_what_a_vendor_reports_add_up() {
     assert_eq!(of_hour("requests"), "910 by dashboard and usage");
 }
 
-async fn taken_and(connection: &mut sqlx::PgConnection, file: std::path::PathBuf) {
-    taken(connection, Format::Costs, &[file]).await.unwrap();
-}
-
 /// Without models named, what runs on our machines and what a vendor does share an hour by requests where tokens are known of one alone.
 #[tokio::test]
 async fn a_model_whose_tokens_are_known_does_not_pay_for_all_of_the_hour() {
-    let Bench { url, ledger, server: _server } = bench().await;
-    ledger.write(&chat_for_a_day().records()).await.unwrap();
-    let mut connection = connect(&url).await.unwrap();
-    post(&mut connection, LATER).await.unwrap();
-    store_usage(&mut connection, &counted(UsageUnit::Requests, 90), "prometheus").await.unwrap();
+    let (Bench { url, server: _server, .. }, mut connection) = counted_day(90).await;
     let folder = Folder::new("mixed-models");
-    let projects = Projects::read(&folder.file("p.csv", "field,value,workload\nproject,proj_chat,ml/chat\n")).unwrap();
+    let projects = projects(&folder);
     let file = folder.file("day.json", &page(0, &[Some(240)], false));
     import(&mut connection, Format::VendorUsage(&projects), &[file], Options::default(), LATER).await.unwrap();
     let july = "2026-07".parse::<Month>().unwrap().days();
@@ -125,20 +128,17 @@ async fn a_model_whose_tokens_are_known_does_not_pay_for_all_of_the_hour() {
     };
     assert_eq!(of_models().await, "(no model named) 24.000000", "what is not billed yet is paid for by nothing");
     let mut again = connect(&url).await.unwrap();
-    taken_and(&mut again, folder.file("c.csv", "period,item,cost_usd,workload\n2026-07-20,llm,6,ml/chat\n")).await;
+    let costs = folder.file("c.csv", "period,item,cost_usd,workload\n2026-07-20,llm,6,ml/chat\n");
+    taken(&mut again, Format::Costs, &[costs]).await.unwrap();
     assert_eq!(of_models().await, "(no model named) 27.000000, gpt-a 3.000000");
 }
 
 /// An endpoint on our machines and at a vendor whose bill is not there yet: the vendor's requests are in no mean, and it is said.
 #[tokio::test]
 async fn a_mean_has_no_units_of_a_vendor_that_has_not_billed_yet() {
-    let Bench { url, ledger, server } = bench().await;
-    ledger.write(&chat_for_a_day().records()).await.unwrap();
-    let mut connection = connect(&url).await.unwrap();
-    post(&mut connection, LATER).await.unwrap();
-    store_usage(&mut connection, &counted(UsageUnit::Requests, 10), "prometheus").await.unwrap();
+    let (Bench { server, .. }, mut connection) = counted_day(10).await;
     let folder = Folder::new("mixed-unbilled");
-    let projects = Projects::read(&folder.file("p.csv", "field,value,workload\nproject,proj_chat,ml/chat\n")).unwrap();
+    let projects = projects(&folder);
     let file = folder.file("day.json", &page(0, &[Some(2_160)], false));
     import(&mut connection, Format::VendorUsage(&projects), &[file], Options::default(), LATER).await.unwrap();
     let july = "2026-07".parse::<Month>().unwrap().days();
@@ -240,7 +240,7 @@ async fn what_a_vendor_did_moves_no_volume_of_our_machines() {
     );
     store_usage(&mut connection, &usage, "prometheus").await.unwrap();
     let folder = Folder::new("mixed-variance");
-    let projects = Projects::read(&folder.file("p.csv", "field,value,workload\nproject,proj_chat,ml/chat\n")).unwrap();
+    let projects = projects(&folder);
     let file = folder.file("day.json", &page(0, &[Some(24_000)], false));
     import(&mut connection, Format::VendorUsage(&projects), &[file], Options::default(), LATER).await.unwrap();
     let months: [Month; 2] = ["2026-06", "2026-07"].map(|month| month.parse().unwrap());

@@ -256,6 +256,11 @@ impl Claim {
         defined.by().is_some_and(|now| self.status.pools_defined_by.as_ref() == Some(now))
     }
 
+    /// The definition that is to be written down beside this claim, whose pool is there; `None` where it is, or none stands.
+    pub fn definition_to_note<'d>(&self, defined: &'d PoolsDefined) -> Option<&'d Uid> {
+        defined.by().filter(|_| !self.is_of_definition(defined))
+    }
+
     /// A pod that waits and says that it is bound here is: the claim keeps its binding, or is of a version that kept none and was bought for it.
     pub fn awaits(&self, pod: &Uid) -> bool {
         let bought_for = || self.spec.bindings.is_none() && self.spec.bought_for.iter().any(|bought| bought.uid == *pod);

@@ -224,11 +224,14 @@ impl<'a> Pass<'a> {
         self.world.pools.get(&claim.spec.node_pool)
     }
 
-    /// The claim's pool was removed, by itself. One that is there and cannot be read, as after a rollback, is not; nor is one that went with the definition of
-    /// all pools: their machines stay as they are.
+    /// The claim's pool is not there. One that cannot be read, as after a rollback, is.
+    pub(super) fn is_pool_absent(&self, claim: &Claim) -> bool {
+        self.pool_of(claim).is_none() && !self.world.unreadable_pools.contains(&claim.spec.node_pool)
+    }
+
+    /// The claim's pool was removed, by itself. One that went with the definition of all pools was not: its machines stay as they are.
     pub(super) fn is_without_pool(&self, claim: &Claim) -> bool {
-        let gone = self.pool_of(claim).is_none() && !self.world.unreadable_pools.contains(&claim.spec.node_pool);
-        gone && self.is_defined(claim)
+        self.is_pool_absent(claim) && self.is_defined(claim)
     }
 
     /// Pools are defined as they were when the claim's was last seen.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::ImportFault;
-use super::reading::{ReadFile, content_of};
+use super::reading::{ReadFile, content_of, name_of};
 
 /// The files of one version of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -329,7 +329,7 @@ fn all_named(manifest: &Manifest, given: &BTreeSet<PathBuf>) -> Result<Vec<PathB
 fn missing_parts(files: &[PathBuf]) -> Result<(), ImportFault> {
     let mut numbers: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
     for file in files {
-        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = name_of(file);
         let stem = name.split('.').next().unwrap_or_default();
         if let Some((report, number)) = stem.rsplit_once('-')
             && number.len() == 5

@@ -14,7 +14,7 @@ use super::checks::{Check, Checks};
 use super::cur::CurLine;
 use super::delivery::files_of;
 use super::entries::{not_much_changed, reasonable};
-use super::reading::{MOST_LINE, ReadFile, content_of, malformed, sha256_of, while_reading, with_text};
+use super::reading::{MOST_LINE, ReadFile, content_of, malformed, name_of, sha256_of, while_reading, with_text};
 use super::staging::{Lines, Place, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, id_of, next_version};
 use super::table::{Header, Line};
@@ -155,11 +155,6 @@ async fn once(connection: &mut PgConnection, checks: &mut Checks) -> Result<(), 
                     SELECT ctid, row_number() OVER (PARTITION BY instance, usage_type, operation, at ORDER BY file DESC) AS n FROM staged_line) x WHERE n > 1)";
     run(connection, once).await?;
     Ok(())
-}
-
-/// A file's name without its folders.
-fn name_of(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The hour and the version that AWS writes into a file's name, as `2026-07-20-14` and `001` of `111122223333.2026-07-20-14.001.b959dbc6.gz`.

@@ -187,8 +187,12 @@ pub(super) fn each_line(
         Wrapping::Parquet => each_parquet_row(path, required, &wanted, &mut each)?,
         _ => with_text(path, |text| each_csv_record(path, text, (required, &wanted), &mut each))?,
     };
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(ReadFile { name, sha256: sha256_of(path)?, lines })
+    Ok(ReadFile { name: name_of(path), sha256: sha256_of(path)?, lines })
+}
+
+/// A file's name without its folders.
+pub(super) fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// As [`each_line`], of a file in a form of our own: a column that is not among `known` is refused.

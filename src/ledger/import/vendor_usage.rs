@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use super::checks::{Check, Checks};
 use super::delivery::each_file_once;
 use super::entries::known_workloads;
-use super::reading::{Bounded, ReadFile, each_line, malformed, sha256_of, with_text};
+use super::reading::{Bounded, ReadFile, each_line, malformed, name_of, sha256_of, with_text};
 use super::statement::Outcome;
 use super::table::{Line, is_in_reach};
 use super::usage::{Hours, take_days, workload_of};
@@ -341,8 +341,7 @@ fn read(path: &Path, buckets: &mut Buckets) -> Result<(ReadFile, Vec<Row>, bool,
             }
         }
     }
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let file = ReadFile { name, sha256: sha256_of(path)?, lines: u64::try_from(rows.len()).unwrap_or(u64::MAX) };
+    let file = ReadFile { name: name_of(path), sha256: sha256_of(path)?, lines: u64::try_from(rows.len()).unwrap_or(u64::MAX) };
     // A page without usage has buckets as well.
     let vendor = pages.iter().flat_map(|page| &page.data).find_map(vendor_of);
     Ok((file, rows, pages.last().is_some_and(|page| page.has_more), vendor))

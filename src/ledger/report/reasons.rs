@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 
 use super::cents;
 use super::variance::Span;
+use crate::core::accounting::allocation::Line;
 use crate::core::accounting::variance::{Driver, Drivers, Use, bridge, units_of_both};
 use crate::core::market::CapacityType;
 use crate::core::record::Refusal;
@@ -58,9 +59,10 @@ pub(super) struct LessBilled {
 impl LessBilled {
     /// A bill that is not there yet, or not all of it; `None` where the shares differ by less than five of a hundred.
     pub(super) fn of<'a>(lines: impl Iterator<Item = &'a Lines>) -> Option<LessBilled> {
-        const USE: [&str; 6] = ["pod", "double-running", "lost-work", "boot", "idle", "drain"];
+        // Data moved to run there is on other lines of the bill.
+        let of_machines = |line: &str| Line::of(line).is_some_and(|line| line.is_use() && line != Line::Egress);
         let mut both = [OfLine::default(); 2];
-        for (_, pair) in lines.flatten().filter(|(line, _)| USE.contains(&line.as_str())) {
+        for (_, pair) in lines.flatten().filter(|(line, _)| of_machines(line)) {
             both = [both[0].and(pair[0]), both[1].and(pair[1])];
         }
         let share = |of: OfLine| (of.cost > 0).then(|| (i128::from(of.billed) * 1_000 / i128::from(of.cost)) as i64);

@@ -119,10 +119,7 @@ pub(in crate::core::plan) fn launch(pass: &mut Pass, claim: &Claim) {
     match claim.status.launch_asked_at {
         None => {
             // Nothing is lost of what was never asked for.
-            let pool_goes = match pass.pool_of(claim) {
-                Some(pool) => pool.deleting,
-                None => !pass.world.unreadable_pools.contains(&claim.spec.node_pool),
-            };
+            let pool_goes = pass.is_pool_absent(claim) || pass.pool_of(claim).is_some_and(|pool| pool.deleting);
             let unwanted = claim.deleting || pool_goes && pass.world.pools_defined.by().is_some();
             let takes_over = claim.spec.takes_over.as_ref().and_then(|old| pass.world.claims.get(old)).is_some_and(Claim::takes_work);
             let untaken = !takes_over && pass.pods_on(&claim.name).is_empty() && !pass.taken.contains(&claim.name);

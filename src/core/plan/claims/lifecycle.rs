@@ -149,12 +149,12 @@ fn joins_from(pass: &Pass, claim: &Claim) -> Option<(Timestamp, bool)> {
 
 /// Writes down which definition defines the pool that is there, where the claim knows another. True when it did.
 fn notes_definition(pass: &mut Pass, claim: &Claim) -> bool {
-    let defined_by = pass.world.pools_defined.by().cloned();
-    if defined_by.is_none() || claim.status.pools_defined_by == defined_by || pass.pool_of(claim).is_none_or(|pool| pool.deleting) {
+    let Some(uid) = claim.definition_to_note(&pass.world.pools_defined).filter(|_| pass.pool_of(claim).is_some_and(|pool| !pool.deleting))
+    else {
         return false;
-    }
-    let action = patch(claim, ClaimPatch { pools_defined_by: defined_by, ..ClaimPatch::default() });
-    pass.step(lane(claim), Vec::new(), vec![action])
+    };
+    let change = ClaimPatch { pools_defined_by: Some(uid.clone()), ..ClaimPatch::default() };
+    pass.step(lane(claim), Vec::new(), vec![patch(claim, change)])
 }
 
 /// Says on each pool that is gone, or going, with the definition of all pools that its machines are kept, and how they are let go.
@@ -164,10 +164,8 @@ fn say_undefined(pass: &mut Pass, claims: &[&Claim]) {
         return;
     }
     let kept = |claim: &&&Claim| {
-        let pool = &claim.spec.node_pool;
-        let going = pass.world.pools_defined == PoolsDefined::Going;
-        let there = pass.pool_of(claim).is_some_and(|pool| !(pool.deleting && going)) || pass.world.unreadable_pools.contains(pool);
-        claim.may_run() && !there && !pass.is_defined(claim)
+        let goes = pass.world.pools_defined == PoolsDefined::Going && pass.pool_of(claim).is_some_and(|pool| pool.deleting);
+        claim.may_run() && (goes || pass.is_pool_absent(claim)) && !pass.is_defined(claim)
     };
     let pools: BTreeSet<PoolName> = claims.iter().filter(kept).map(|claim| claim.spec.node_pool.clone()).collect();
     for pool in pools {

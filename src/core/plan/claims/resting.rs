@@ -4,7 +4,7 @@
 //! Does not: say anything itself. It only leaves out: a pass that leaves nothing out gives the same plan (a test compares the two).
 //!
 //! A machine is at rest when it runs with its node Ready and whole, its pods are those that are written down, all Ready, nobody leaves or ends
-//! it, and the ledger has every hour of it that has begun. What that is told by is noted while the index is built (`index::rest`), so that with a whole
+//! it, and the ledger has every hour of it that has begun. What that follows from is noted while the index is built (`index::rest`), so that with a whole
 //! fleet at rest a pass costs one look at each.
 
 use super::super::index::{Calm, Here, Settled};

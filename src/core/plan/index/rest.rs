@@ -72,8 +72,7 @@ impl<'a> Settled<'a> {
             return None;
         }
         world.pools.get(&spec.node_pool).filter(|pool| !pool.deleting)?;
-        // What defines it is written down first.
-        if world.pools_defined.by().is_some_and(|uid| status.pools_defined_by.as_ref() != Some(uid)) {
+        if claim.definition_to_note(&world.pools_defined).is_some() {
             return None;
         }
         let reported = world.reported.get(claim.books()).filter(|reported| reported.opened)?;
