@@ -43,12 +43,18 @@ pub struct OperatorArgs {
     /// The admission policy (and its binding) that limits the operator's own rights to what it does: the chart's. Not looked for unless named.
     #[arg(long, env = "LOWTIDE_GUARD_POLICY")]
     pub guard_policy: Option<String>,
+    /// The admission policy (and its binding) that refuses bad annotations where they are written: the chart's. Not looked for unless named.
+    #[arg(long, env = "LOWTIDE_ANNOTATIONS_POLICY")]
+    pub annotations_policy: Option<String>,
     /// SHA-256 of what the marks policy must say; the chart sets it. Unless given, what it says is not compared.
     #[arg(long, env = "LOWTIDE_MARKS_POLICY_SUM")]
     pub marks_policy_sum: Option<String>,
     /// The same of the guard.
     #[arg(long, env = "LOWTIDE_GUARD_POLICY_SUM")]
     pub guard_policy_sum: Option<String>,
+    /// The same of the policy on annotations.
+    #[arg(long, env = "LOWTIDE_ANNOTATIONS_POLICY_SUM")]
+    pub annotations_policy_sum: Option<String>,
     /// The label of namespaces that lowtide leaves alone, as in the chart's policies: nothing is bought for their pods.
     #[arg(long, env = "LOWTIDE_IGNORE_LABEL", default_value = names::IGNORE)]
     pub ignore_label: String,
@@ -233,12 +239,19 @@ impl WatchedPolicy {
     fn all(args: &OperatorArgs) -> Vec<WatchedPolicy> {
         let marks = (!args.serve_without_validation)
             .then(|| (args.marks_policy.clone(), args.marks_policy_sum.clone(), "owners are kept from what lowtide writes on their pods"));
-        let sum = args.guard_policy_sum.clone();
-        let guard = args
-            .guard_policy
-            .clone()
-            .map(|name| (name, sum, "a thief of the operator's token is kept from what lowtide itself does not do"));
-        marks.into_iter().chain(guard).map(|(name, sum, keeps)| WatchedPolicy { name, sum, keeps, last: Validation::InForce }).collect()
+        let named = |name: &Option<String>, sum: &Option<String>, keeps| Some((name.clone()?, sum.clone(), keeps));
+        let guard = named(
+            &args.guard_policy,
+            &args.guard_policy_sum,
+            "a thief of the operator's token is kept from what lowtide itself does not do",
+        );
+        let notes = named(&args.annotations_policy, &args.annotations_policy_sum, "annotations that lowtide cannot read are refused");
+        marks
+            .into_iter()
+            .chain(guard)
+            .chain(notes)
+            .map(|(name, sum, keeps)| WatchedPolicy { name, sum, keeps, last: Validation::InForce })
+            .collect()
     }
 
     /// Says when it goes, and when it is back.

@@ -281,7 +281,7 @@ pub enum ClusterAction {
         /// The version it was decided on: a newer one is a conflict. `None` for what EC2 said, which is so in any case.
         seen: Option<u64>,
     },
-    /// Puts the claim label on a node, and the taint when asked.
+    /// Puts the claim label on a node, and taints when asked.
     MarkNode {
         /// The node.
         node: NodeName,
@@ -289,6 +289,8 @@ pub enum ClusterAction {
         claim: ClaimName,
         /// Keep new pods off.
         taint: bool,
+        /// Keep all pods off but those bound to the claim. Without it the taint only gets the claim's name where the node registered with it.
+        guard: bool,
         /// Labels that lowtide promised and the node has not.
         labels: BTreeMap<String, String>,
     },

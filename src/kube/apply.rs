@@ -46,7 +46,9 @@ pub async fn apply(cluster: &LiveCluster, action: &ClusterAction) -> Result<Appl
         ClusterAction::GiveBackToJob { target, job_uid } => pods::give_back_to_job(cluster, target, job_uid).await,
         ClusterAction::Evict { pod, grace, reason } => pods::evict(cluster, pod, *grace, *reason).await,
         ClusterAction::DeletePod { pod, grace, reason } => pods::delete(cluster, pod, *grace, *reason).await,
-        ClusterAction::MarkNode { node, claim, taint, labels } => nodes::mark(cluster, node, claim, *taint, labels).await,
+        ClusterAction::MarkNode { node, claim, taint, guard, labels } => {
+            nodes::mark(cluster, node, claim, nodes::Keeps { new_pods_off: *taint, others_off: *guard }, labels).await
+        }
         ClusterAction::DeleteNode { node } => nodes::delete(cluster, node).await,
         ClusterAction::SetPoolStatus { pool, status } => statuses::set_pool(cluster, pool, status).await,
         ClusterAction::SetClassStatus { class, status } => statuses::set_class(cluster, class, status).await,

@@ -30,14 +30,18 @@ pub fn read(node: &core_v1::Node) -> Option<Node> {
     let instance = by_label.or_else(|| instance_in(spec?.provider_id.as_deref()?))?;
     let taints = spec.and_then(|s| s.taints.as_deref()).unwrap_or_default();
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let of_claim = labels.and_then(|l| l.get(words::CLAIM_NODE_LABEL));
     Some(Node {
         name: NodeName::from(node.metadata.name.as_deref()?),
         instance: InstanceId::from(instance),
         addresses: addresses(node),
         ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
         allocatable: allocatable(node),
-        labelled: labels.is_some_and(|l| l.contains_key(words::CLAIM_NODE_LABEL)),
+        labelled: of_claim.is_some(),
         tainted: taints.iter().any(|t| t.key == names::LEAVING_TAINT && t.effect == "NoSchedule"),
+        guarded: of_claim.is_some_and(|claim| {
+            taints.iter().any(|t| t.key == names::CLAIM_TAINT && t.effect == "NoSchedule" && t.value.as_ref() == Some(claim))
+        }),
         state: NodeState {
             cordoned: spec.and_then(|s| s.unschedulable).unwrap_or(false),
             foreign_taints: taints.iter().filter(|t| is_foreign(t)).map(|t| t.key.clone()).collect(),
@@ -212,6 +216,15 @@ mod tests {
             pod.status = Some(core_v1::PodStatus { phase: Some("Succeeded".into()), ..Default::default() });
             assert_eq!(other_pod(&pod), None, "{what}, and it has ended");
         }
+    }
+
+    #[test]
+    fn a_node_as_0_1_0_left_it_is_read_and_has_no_taint_of_its_claim() {
+        let (_, object) = crate::released::objects("0.1.0", "node-").remove(0);
+        let found = node(object).unwrap();
+        assert_eq!(found.instance.as_str(), "i-0123456789abcdef0");
+        assert_eq!((found.ready, found.labelled, found.tainted, found.guarded), (true, true, true, false));
+        assert_eq!((found.allocatable.gpus, found.state.foreign_taints), (1, Vec::<String>::new()));
     }
 
     #[test]

@@ -59,7 +59,7 @@ metrics! {
     UNCLAIMED: Kind::Gauge, "lowtide_unclaimed_instances", [], "Machines without a claim.";
     UNREADABLE: Kind::Gauge, "lowtide_unreadable_claims", [], "Claims that this version cannot read: their machines are kept, and nothing is swept.";
     UNREADABLE_POOLS: Kind::Gauge, "lowtide_unreadable_pools", [], "Node pools that this version cannot read, or that went with the definition (CRD) of all pools: nothing is bought in them, and their machines stay as they are.";
-    ABSENT_POLICIES: Kind::Gauge, "lowtide_absent_policies", [], "Admission policies of lowtide (marks, guard) that are not there, are not as the chart made them, do not deny, or cannot be read.";
+    ABSENT_POLICIES: Kind::Gauge, "lowtide_absent_policies", [], "Admission policies of lowtide (marks, guard, annotations) that are not there, are not as the chart made them, do not deny, or cannot be read.";
     HELD_ENDS: Kind::Gauge, "lowtide_held_ends", [], "Machines that would be terminated but are kept by the breaker until a person allows it.";
     DOUBTFUL: Kind::Gauge, "lowtide_doubtful_nodes", [], "Nodes that pose as a machine and are not used.";
     CLOCK_AHEAD: Kind::Gauge, "lowtide_clock_ahead_seconds", ["clock"], "How far another clock (ec2, api-server) is ahead of ours.";

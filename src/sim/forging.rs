@@ -101,9 +101,10 @@ impl World {
         let of_the_machine = addresses.into_iter().filter(|text| !text.starts_with("ip-")).collect();
         let addresses = if bold { of_the_machine } else { vec!["192.0.2.1".to_owned()] };
         let (forged, state) = (name.clone(), NodeState::default());
-        let node = Node { name: forged, instance, addresses, ready: true, allocatable, labelled: false, tainted: false, state };
+        let node =
+            Node { name: forged, instance, addresses, ready: true, allocatable, labelled: false, tainted: false, guarded: false, state };
         self.say(&format!("somebody registers {name}{}", if bold { " under the machine's own address" } else { "" }));
-        self.kube.put_node(SimNode { node, claim: None, dead: false, joined_at: now, cut_off: None, silence: None });
+        self.kube.put_node(SimNode { node, claim: None, dead: false, joined_at: now, cut_off: None, silence: None, bared: false });
         later.push((now + self.forgers.of_nodes.span(Millis::from_mins(2), Millis::from_mins(25)), Event::ForgedNodeGoes(name)));
     }
 }

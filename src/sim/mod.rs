@@ -14,6 +14,7 @@
 //! Does not: decide anything for the operator, or need AWS, Kubernetes or Postgres.
 
 pub mod account;
+mod baring;
 pub mod bill;
 pub mod chance;
 pub mod check;

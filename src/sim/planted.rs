@@ -94,6 +94,8 @@ pub enum PlantedBug {
     DriftImagined,
     /// A pool that went with the definition of all pools is taken for one that was deleted by itself.
     DefinitionForgotten,
+    /// A node whose claim's taint was taken off is taken for one that has it.
+    TaintForgotten,
     /// Every volume is taken for one that many nodes may mount: pods surge that must end before they are made again.
     VolumesTakenForShared,
 }
@@ -107,7 +109,7 @@ impl PlantedBug {
                 &[DecisionsDurableOnce]
             }
             PlantedBug::TokenPerAttempt => &[OneInstancePerClaim],
-            PlantedBug::TokenReused | PlantedBug::GatesKept => &[WorldSettles, EveryInstanceClaimed],
+            PlantedBug::TokenReused | PlantedBug::GatesKept | PlantedBug::TaintForgotten => &[WorldSettles, EveryInstanceClaimed],
             PlantedBug::HourMispriced | PlantedBug::IntervalCutShort => &[LedgerIsTheBill],
             PlantedBug::DrainWithoutNotice | PlantedBug::WorkingMachineEnded => &[RemovalsHaveReasons],
             PlantedBug::EmptyMachinesKept | PlantedBug::ClaimRemovedEarly => &[EveryInstanceClaimed],
@@ -223,6 +225,7 @@ impl PlantedBug {
                 world.pools_defined = PoolsDefined::By("whichever".into());
                 world.claims.values_mut().for_each(|claim| claim.status.pools_defined_by = Some("whichever".into()));
             }
+            PlantedBug::TaintForgotten => world.nodes.values_mut().for_each(|node| node.guarded = node.labelled),
             PlantedBug::AnothersClockBelieved => world.first_sights.shift(Millis::from_mins(-4)),
             _ => {}
         }

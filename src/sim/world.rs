@@ -114,6 +114,8 @@ pub enum Event {
     NodeForged,
     /// Somebody finds it and takes it away.
     ForgedNodeGoes(NodeName),
+    /// Somebody takes the taint of its claim off a node.
+    NodeBared,
     /// The kubelets of a region can no longer reach the API server.
     KubeletsCutOff,
     /// They can again.
@@ -165,6 +167,8 @@ pub struct World {
     of_labels: Chance,
     pub(super) of_restores: Chance,
     pub(super) of_definitions: Chance,
+    /// Who takes taints off.
+    pub(super) of_taints: Chance,
     queue: BTreeMap<(Timestamp, u64), Event>,
     put_down: u64,
     watches_will_show: bool,
@@ -207,6 +211,7 @@ impl World {
             of_labels: Chance::new(seed, "labels of nodes"),
             of_restores: Chance::new(seed, "restored backups"),
             of_definitions: Chance::new(seed, "deleted definitions"),
+            of_taints: Chance::new(seed, "taints taken off"),
             queue: BTreeMap::new(),
             put_down: 0,
             watches_will_show: true,
@@ -236,6 +241,9 @@ impl World {
         if world.forgers.nodes() {
             let at = world.forgers.next(epoch);
             world.put(at, Event::NodeForged);
+        }
+        if let Some(at) = super::baring::next(&mut world.of_taints, world.faults.level(), epoch) {
+            world.put(at, Event::NodeBared);
         }
         world
     }
@@ -408,6 +416,7 @@ impl World {
             Event::Adopts(looks) => self.somebody_adopts(looks, now, later),
             Event::NodeForged => self.somebody_forges_a_node(now, later),
             Event::ForgedNodeGoes(name) => self.kube.take_node(&name),
+            Event::NodeBared => self.somebody_bares_a_node(now, later),
             Event::KubeletsCutOff => self.kubelets_are_cut_off(now, later),
             Event::KubeletsBack => self.kube.heard_again(now, later),
         }

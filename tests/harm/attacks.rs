@@ -89,6 +89,21 @@ pub async fn a_definition_of_node_pools_that_is_deleted_ends_nothing(stage: &mut
     stage.steady(3).await;
 }
 
+/// Somebody with rights over nodes, or a controller that writes a node's taints as a whole, takes off what keeps others' pods off a bought machine.
+pub async fn a_claims_taint_that_is_taken_off_is_put_back(stage: &mut Stage) {
+    let claim = stage.claims().into_iter().find(|claim| claim["status"]["phase"] == "Ready").unwrap();
+    let (name, node) = (claim["metadata"]["name"].as_str().unwrap().to_owned(), claim["status"]["nodeName"].as_str().unwrap().to_owned());
+    let taints = |s: &Stage| s.items(&["nodes"]).into_iter().find(|n| n["metadata"]["name"] == *node).unwrap()["spec"]["taints"].clone();
+    let before = taints(stage);
+    assert!(before.to_string().contains(&name), "{before}");
+    stage.lab.kubectl(&["taint", "node", &node, "lowtide.dev/claim-"]).unwrap();
+    let back = async |s: &mut Stage| taints(s).to_string().contains(&name).then_some(());
+    stage.until("it is put back", back).await;
+    let said = async |s: &mut Stage| s.events("TaintRestored").first().filter(|note| note.contains(&node)).map(drop);
+    stage.until("it is said", said).await;
+    stage.steady(3).await;
+}
+
 /// S4: a Node that says it is another's machine.
 pub async fn a_node_that_names_anothers_machine_is_an_alarm_and_is_not_used(stage: &mut Stage) {
     let instance = stage.claims()[0]["status"]["instanceId"].as_str().unwrap().to_owned();

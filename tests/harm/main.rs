@@ -5,6 +5,7 @@
 
 mod attacks;
 mod checked;
+mod plugin;
 #[path = "../released/mod.rs"]
 mod released;
 mod secrets;
@@ -20,8 +21,10 @@ async fn no_accident_and_no_attack_ends_a_machine_with_work() {
     checked::a_check_says_what_is_wrong_and_what_to_do(&mut stage).await;
     attacks::a_stolen_token_changes_nothing_that_is_not_lowtides(&stage);
     stage.steady(3).await;
+    plugin::what_kubectl_lowtide_says_is_what_runs(&stage);
     attacks::a_claim_that_cannot_be_read_keeps_its_machine_and_its_pods(&mut stage).await;
     attacks::a_definition_of_node_pools_that_is_deleted_ends_nothing(&mut stage).await;
+    attacks::a_claims_taint_that_is_taken_off_is_put_back(&mut stage).await;
     attacks::a_node_that_names_anothers_machine_is_an_alarm_and_is_not_used(&mut stage).await;
     attacks::a_second_node_under_a_machines_own_address_ends_no_work(&mut stage).await;
     versions::objects_of_0_1_0_and_words_of_tomorrow_end_nothing(&mut stage).await;

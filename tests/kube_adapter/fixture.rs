@@ -252,7 +252,13 @@ impl Fixture {
     pub async fn place(&self, pod: &lowtide::core::workload::Pod, node: &str) -> lowtide::core::workload::Pod {
         let claim = ClaimName::from(node);
         self.cluster
-            .apply(&ClusterAction::MarkNode { node: node.into(), claim: claim.clone(), taint: false, labels: Default::default() })
+            .apply(&ClusterAction::MarkNode {
+                node: node.into(),
+                claim: claim.clone(),
+                taint: false,
+                guard: false,
+                labels: Default::default(),
+            })
             .await
             .unwrap();
         let uid = pod.identity.uid.clone();

@@ -73,7 +73,8 @@ pub async fn pods_do_not_come_onto_a_bought_machine_by_themselves(fixture: &Fixt
     fixture.namespace("riders").await;
     let gpus = json!({ "key": "nvidia.com/gpu", "effect": "NoSchedule" });
     fixture.node("sold", json!([gpus, { "key": "lowtide.dev/claim", "value": "none-yet", "effect": "NoSchedule" }])).await;
-    let mark = ClusterAction::MarkNode { node: "sold".into(), claim: "sold".into(), taint: false, labels: Default::default() };
+    let mark =
+        ClusterAction::MarkNode { node: "sold".into(), claim: "sold".into(), taint: false, guard: false, labels: Default::default() };
     fixture.cluster.apply(&mark).await.unwrap();
     fixture.plane.kubectl(&["create", "rolebinding", "owner", "-n", "riders", "--clusterrole", "edit", "--user", "owner"]).unwrap();
     let owner = ["-n", "riders", "--as", "owner", "--as-group", "system:authenticated"];

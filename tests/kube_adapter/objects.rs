@@ -166,15 +166,23 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
 pub async fn a_node_is_marked_without_losing_taints_and_deleted(fixture: &Fixture) {
     let ours = json!({ "key": "lowtide.dev/claim", "value": "none-yet", "effect": "NoSchedule" });
     fixture.node("marked", json!([{ "key": "example.com/kept", "value": "x", "effect": "PreferNoSchedule" }, ours])).await;
-    let mark = |taint| ClusterAction::MarkNode { node: "marked".into(), claim: "c1".into(), taint, labels: Default::default() };
+    let guarding =
+        |taint, guard| ClusterAction::MarkNode { node: "marked".into(), claim: "c1".into(), taint, guard, labels: Default::default() };
+    let mark = |taint| guarding(taint, false);
     fixture.cluster.apply(&mark(false)).await.unwrap();
     let seen = |fits: fn(&lowtide::core::fleet::Node) -> bool| move || fixture.cluster.view()?.nodes.remove(&"marked".into()).filter(&fits);
     let node = fixture.eventually("the label", seen(|n| n.labelled)).await;
-    assert!(!node.tainted && node.ready && node.allocatable.gpus == 4 && node.allocatable.cpu.0 == 8_000, "{node:?}");
+    assert!(!node.tainted && node.guarded && node.ready && node.allocatable.gpus == 4 && node.allocatable.cpu.0 == 8_000, "{node:?}");
     fixture.cluster.apply(&mark(true)).await.unwrap();
     fixture.cluster.apply(&mark(true)).await.unwrap();
     fixture.eventually("the taint", seen(|n| n.tainted)).await;
     let nodes: Api<Node> = Api::all(fixture.admin.clone());
+    // Somebody takes our taints off.
+    let bare = json!({ "spec": { "taints": [{ "key": "example.com/kept", "value": "x", "effect": "PreferNoSchedule" }] } });
+    nodes.patch("marked", &PatchParams::default(), &Patch::Merge(bare)).await.unwrap();
+    fixture.eventually("it is seen to be open", seen(|n| !n.guarded && !n.tainted)).await;
+    fixture.cluster.apply(&guarding(true, true)).await.unwrap();
+    fixture.eventually("it is put back", seen(|n| n.guarded && n.tainted)).await;
     let found = nodes.get("marked").await.unwrap();
     let mut taints: Vec<String> =
         found.spec.unwrap().taints.unwrap().into_iter().map(|t| format!("{}={}", t.key, t.value.unwrap_or_default())).collect();

@@ -320,10 +320,19 @@ impl Toy {
                 let machine = &self.world.catalog.types[&instance.capacity.instance_type];
                 let units = instance.tags.get(tags::CLAIM_UID).and_then(|uid| units.get(uid)).copied().unwrap_or(machine.gpus);
                 let allocatable = Resources { gpus: units, ..machine.allocatable() };
-                let (ready, labelled, tainted) = (true, false, false);
+                let (ready, labelled, tainted, guarded) = (true, false, false, false);
                 let (instance, addresses) = (instance.id.clone(), Vec::new());
-                let node =
-                    Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted, state: Default::default() };
+                let node = Node {
+                    name: name.clone(),
+                    instance,
+                    addresses,
+                    ready,
+                    allocatable,
+                    labelled,
+                    tainted,
+                    guarded,
+                    state: Default::default(),
+                };
                 self.world.nodes.insert(name, node);
             }
         }
@@ -462,9 +471,9 @@ impl Toy {
             ClusterAction::PatchClaim { claim, patch, .. } => {
                 patch.apply_to(&mut self.world.claims.get_mut(&claim).expect("a claim").status)
             }
-            ClusterAction::MarkNode { node, taint, labels, .. } => {
+            ClusterAction::MarkNode { node, taint, guard, labels, .. } => {
                 let node = self.world.nodes.get_mut(&node).expect("a node");
-                (node.labelled, node.tainted) = (true, node.tainted || taint);
+                (node.labelled, node.tainted, node.guarded) = (true, node.tainted || taint, node.guarded || guard);
                 std::sync::Arc::make_mut(&mut node.state.labels).extend(labels);
             }
             ClusterAction::LetGoOfDeployment { target, mark, .. } | ClusterAction::LetGoOfJob { target, mark, .. } => {

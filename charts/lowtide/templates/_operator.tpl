@@ -35,6 +35,11 @@
 - {name: LOWTIDE_GUARD_POLICY, value: "{{ include "lowtide.fullname" . }}-guard"}
 - {name: LOWTIDE_GUARD_POLICY_SUM, value: {{ include "lowtide.policySum" (include "lowtide.guardSpec" .) | quote }}}
 {{- end }}
+{{- /* One that lets pass what it cannot evaluate is not counted on. */}}
+{{- if and .Values.admission.validating.enabled (eq .Values.admission.failurePolicy "Fail") }}
+- {name: LOWTIDE_ANNOTATIONS_POLICY, value: "{{ include "lowtide.fullname" . }}-annotations"}
+- {name: LOWTIDE_ANNOTATIONS_POLICY_SUM, value: {{ include "lowtide.policySum" (include "lowtide.annotationsSpec" .) | quote }}}
+{{- end }}
 - {name: LOWTIDE_IGNORE_LABEL, value: {{ .Values.admission.ignoreLabel | quote }}}
 {{- with .Values.admission.exemptNamespaces }}
 - {name: LOWTIDE_EXEMPT_NAMESPACES, value: {{ join "," . | quote }}}

@@ -164,3 +164,90 @@ validations:
         && dyn(object).metadata.?annotations.orValue({}) == dyn(oldObject).metadata.?annotations.orValue({}))
     message: "lowtide-guard: policy belongs to the platform team, lowtide may not change it"
 {{- end }}
+
+{{/* What the policy on owners' annotations looks at and says; why, in admission-validating.yaml. */}}
+{{- define "lowtide.annotationsSpec" -}}
+{{- $keys := include "lowtide.annotations" . | fromYamlArray }}
+{{- $operatorKeys := include "lowtide.operatorKeys" . }}
+{{- $known := list }}
+{{- range $keys }}{{ $known = append $known .key }}{{ end -}}
+failurePolicy: {{ .Values.admission.failurePolicy }}
+matchConstraints:
+  namespaceSelector:
+    matchExpressions:
+      - {key: {{ .Values.admission.ignoreLabel | quote }}, operator: DoesNotExist}
+      {{- include "lowtide.notExempt" . | nindent 6 }}
+  resourceRules:
+    - {apiGroups: [""], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods]}
+    - {apiGroups: [apps], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [deployments, statefulsets]}
+    - {apiGroups: [batch], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [jobs, cronjobs]}
+# Plain values only: an optional kept in a variable would let every bad value pass.
+variables:
+  - name: notes
+    expression: >-
+      {{- include "lowtide.notesOf" "object" | nindent 6 }}
+  - name: oldNotes
+    expression: >-
+      request.operation == "CREATE" ? {} :
+      {{- include "lowtide.notesOf" "oldObject" | nindent 6 }}
+  - name: hasGpu
+    expression: >-
+      {{- include "lowtide.hasGpuIn" "object" | nindent 6 }}
+  - name: hadGpu
+    expression: >-
+      request.operation != "CREATE" &&
+      {{- include "lowtide.hasGpuIn" "oldObject" | nindent 6 }}
+  - name: keys
+    expression: 'variables.notes.map(k, k.startsWith("lowtide.dev/"), k.substring(12)).sort()'
+  # What the owner wrote.
+  - name: ours
+    expression: 'variables.keys.filter(k, !(k in {{ $operatorKeys }}))'
+  # An object with an old bad value must still be changeable: relabelled, finalized, scaled.
+  - name: unchanged
+    expression: >-
+      request.operation != "CREATE" && (variables.hasGpu || !variables.hadGpu) &&
+      variables.ours.all(k, ("lowtide.dev/" + k) in variables.oldNotes && variables.oldNotes["lowtide.dev/" + k] == variables.notes["lowtide.dev/" + k])
+  - name: byOperator
+    expression: >-
+      request.userInfo.username == "{{ include "lowtide.username" . }}" ||
+      "system:masters" in request.userInfo.?groups.orValue([])
+  # One list per kind of fault: only the first failing validation is returned, so a single one returns them all.
+  - name: badValues
+    expression: >-
+      []
+      {{- range $keys }}
+      + (("lowtide.dev/{{ .key }}" in variables.notes) ? [variables.notes["lowtide.dev/{{ .key }}"]] : [])
+        .filter(v, !({{ .test }}))
+        .map(v, (v.size() > 60 ? v.substring(0, 60) + "..." : v).replace("\n", " ").replace("\r", " "))
+        .map(v, "lowtide.dev/{{ .key }} is \"" + v + "\", expected {{ .expected }}")
+      {{- end }}
+  - name: unknownKeys
+    expression: >-
+      variables.ours.filter(k, !(k in {{ $known | toJson }}))
+      .map(k, "lowtide.dev/" + (k.size() > 60 ? k.substring(0, 60) + "..." : k) + " is not known, expected one of {{ join ", " $known }}")
+  - name: foreignKeys
+    expression: >-
+      variables.keys.filter(k, k in {{ $operatorKeys }} && !variables.byOperator && !(("lowtide.dev/" + k) in variables.oldNotes
+        && variables.oldNotes["lowtide.dev/" + k] == variables.notes["lowtide.dev/" + k]))
+      .map(k, "lowtide.dev/" + k + " is written only by lowtide, remove it")
+  - name: badTogether
+    expression: >-
+      (variables.ours.size() == 0 || "workload" in variables.ours ? [] :
+        ["lowtide.dev/workload is missing, expected inference or batch together with lowtide.dev/" + variables.ours[0]])
+      + (!("workload" in variables.ours) || variables.hasGpu ? [] :
+        ["no container has a limit nvidia.com/gpu, expected at least 1 with lowtide.dev/workload"])
+      + (variables.notes[?"lowtide.dev/workload"].orValue("") != "inference" ? [] :
+        variables.ours.filter(k, k in ["deadline", "expected-runtime", "checkpoint-grace"])
+        .map(k, "lowtide.dev/" + k + " is for lowtide.dev/workload batch, but this is inference"))
+      + (variables.notes[?"lowtide.dev/workload"].orValue("") != "batch" ? [] :
+        variables.ours.filter(k, k in ["standby", "spares", "availability-goal"])
+        .map(k, "lowtide.dev/" + k + " is for lowtide.dev/workload inference, but this is batch"))
+  - name: errors
+    expression: >-
+      (variables.unchanged ? [] : variables.badValues + variables.unknownKeys + variables.badTogether) + variables.foreignKeys
+validations:
+  - expression: variables.errors.size() == 0
+    messageExpression: '"lowtide: " + variables.errors.join("; ")'
+    message: "lowtide: an annotation under lowtide.dev/ is not valid"
+    reason: Invalid
+{{- end }}

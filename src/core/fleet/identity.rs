@@ -97,7 +97,7 @@ mod tests {
 
     fn node(name: &str, instance: &str, addresses: &[&str]) -> (NodeName, Node) {
         let addresses = addresses.iter().map(|text| (*text).to_owned()).collect();
-        let (ready, labelled, tainted) = (true, false, false);
+        let (ready, labelled, tainted, guarded) = (true, false, false, false);
         let node = Node {
             name: name.into(),
             instance: instance.into(),
@@ -106,6 +106,7 @@ mod tests {
             allocatable: Resources::default(),
             labelled,
             tainted,
+            guarded,
             state: Default::default(),
         };
         (name.into(), node)

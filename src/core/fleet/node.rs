@@ -26,8 +26,10 @@ pub struct Node {
     pub allocatable: Resources,
     /// The claim label is on it.
     pub labelled: bool,
-    /// Our NoSchedule taint is on it.
+    /// The NoSchedule taint that keeps new work off a machine that is left is on it.
     pub tainted: bool,
+    /// The NoSchedule taint of the claim in its label is on it, which only pods that are bound to that claim tolerate.
+    pub guarded: bool,
     /// What else the scheduler and people see.
     pub state: NodeState,
 }

@@ -162,6 +162,7 @@ mod tests {
                 allocatable,
                 labelled: false,
                 tainted: false,
+                guarded: false,
                 state: Default::default(),
             }
         };

@@ -19,13 +19,22 @@ use crate::ports::{Applied, ClusterError};
 /// How often a node is marked when the kubelet or a controller changes it at the same moment.
 const ATTEMPTS: u32 = 5;
 
-/// Puts the claim label and `labels` on the node, and our taint if requested. `spec.taints` has no merge key: the list is written as a
+/// Which pods a node's taints keep off.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeps {
+    /// All that are new: it is left.
+    pub new_pods_off: bool,
+    /// All but those bound to the claim, whatever it registered with.
+    pub others_off: bool,
+}
+
+/// Puts the claim label and `labels` on the node, and our taints if requested. `spec.taints` has no merge key: the list is written as a
 /// whole, at the version it was read at, so that no taint is lost.
 pub async fn mark(
     cluster: &LiveCluster,
     name: &NodeName,
     claim: &ClaimName,
-    taint: bool,
+    keeps: Keeps,
     labels: &BTreeMap<String, String>,
 ) -> Result<Applied, ClusterError> {
     let mut all = labels.clone();
@@ -39,7 +48,7 @@ pub async fn mark(
             "labels": all,
         } });
         let before = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
-        let taints = marked(before.clone(), claim, taint);
+        let taints = marked(before.clone(), claim, keeps);
         if taints != before {
             body["spec"] = json!({ "taints": taints });
         }
@@ -52,13 +61,17 @@ pub async fn mark(
     }
 }
 
-/// A node's taints with the claim's instead of "none yet", and the one that keeps new work off if requested. A node that registered
-/// without the claim taint (a machine of an older version, whose pods do not tolerate it) gets none.
-fn marked(mut taints: Vec<Taint>, claim: &ClaimName, leaving: bool) -> Vec<Taint> {
-    for taint in taints.iter_mut().filter(|t| t.key == names::CLAIM_TAINT && t.effect == "NoSchedule") {
+/// A node's taints with the claim's instead of "none yet", and those that are requested. A node that registered without the claim taint (a machine of an
+/// older version, whose pods do not tolerate it) gets that only if it is.
+fn marked(mut taints: Vec<Taint>, claim: &ClaimName, keeps: Keeps) -> Vec<Taint> {
+    let of_claim = |t: &Taint| t.key == names::CLAIM_TAINT && t.effect == "NoSchedule";
+    if keeps.others_off && !taints.iter().any(of_claim) {
+        taints.push(Taint { key: names::CLAIM_TAINT.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() });
+    }
+    for taint in taints.iter_mut().filter(|t| of_claim(t)) {
         taint.value = Some(claim.to_string());
     }
-    if leaving && !taints.iter().any(|t| t.key == names::LEAVING_TAINT) {
+    if keeps.new_pods_off && !taints.iter().any(|t| t.key == names::LEAVING_TAINT) {
         taints.push(Taint { key: names::LEAVING_TAINT.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() });
     }
     taints
@@ -75,6 +88,8 @@ pub async fn delete(cluster: &LiveCluster, name: &NodeName) -> Result<Applied, C
 mod tests {
     use super::*;
 
+    const NONE: Keeps = Keeps { new_pods_off: false, others_off: false };
+
     fn taint(key: &str, value: Option<&str>) -> Taint {
         Taint { key: key.to_owned(), value: value.map(str::to_owned), effect: "NoSchedule".to_owned(), ..Taint::default() }
     }
@@ -82,10 +97,12 @@ mod tests {
     #[test]
     fn the_claim_takes_the_place_of_none_yet_and_nobody_elses_taint_is_lost() {
         let fresh = vec![taint("nvidia.com/gpu", None), taint(names::CLAIM_TAINT, Some(names::NO_CLAIM)), taint("x", Some("y"))];
-        let ours = marked(fresh.clone(), &"lt-1".into(), false);
+        let ours = marked(fresh.clone(), &"lt-1".into(), NONE);
         assert_eq!(ours, [taint("nvidia.com/gpu", None), taint(names::CLAIM_TAINT, Some("lt-1")), taint("x", Some("y"))]);
-        assert_eq!(marked(ours.clone(), &"lt-1".into(), true)[3].key, names::LEAVING_TAINT);
+        assert_eq!(marked(ours.clone(), &"lt-1".into(), Keeps { new_pods_off: true, ..NONE })[3].key, names::LEAVING_TAINT);
         let older = vec![taint("x", Some("y"))];
-        assert_eq!(marked(older.clone(), &"lt-1".into(), false), older, "its pods would not tolerate it");
+        assert_eq!(marked(older.clone(), &"lt-1".into(), NONE), older, "its pods would not tolerate it");
+        let again = marked(older, &"lt-1".into(), Keeps { others_off: true, ..NONE });
+        assert_eq!(again, [taint("x", Some("y")), taint(names::CLAIM_TAINT, Some("lt-1"))], "somebody took it off");
     }
 }

@@ -369,3 +369,28 @@ fn a_pod_that_runs_is_held_whole() {
     trim(&mut held);
     assert!(read_with(&owners("RollingUpdate"), &Endpoints::default(), &held).need.is_ok());
 }
+
+/// What 0.1.0 wrote on pods: whom it moved, what it replaces, what it would have cost.
+#[test]
+fn the_marks_of_0_1_0_are_read_whole() {
+    let of = |kind: &str| -> core_workload::Pod {
+        let (_, object) = crate::released::objects("0.1.0", kind).remove(0);
+        read_with(&owners("RollingUpdate"), &Endpoints::default(), &serde_json::from_value(object).unwrap())
+    };
+    let (let_go, replacement) = (of("pod-let-go"), of("pod-replacement"));
+    let decision = "1fe02eb0-2c73-52de-a931-00bcc49225a7";
+    for pod in [&let_go, &replacement] {
+        assert_eq!((pod.attempt, pod.placed_by.map(|id| id.0.to_string()).as_deref()), (2, Some(decision)));
+        let rates = [pod.baseline.b1_per_replica_hour, pod.baseline.b2_per_replica_hour].map(|rate| rate.map(|rate| rate.0));
+        assert_eq!(rates, [Some(804_800), Some(349_000)]);
+    }
+    assert_eq!((let_go.claim.as_ref().map(|name| name.as_str()), let_go.phase), (Some("lt-ready"), PodPhase::Pending));
+    let mark = let_go.let_go.as_ref().unwrap();
+    assert_eq!((mark.controller.as_str(), mark.at), ("0f0f0f0f-0000-4000-8000-0000000000aa", Timestamp(1_795_600_000_000)));
+    assert_eq!((replacement.claim.as_ref().map(|name| name.as_str()), replacement.phase), (Some("lt-pending"), PodPhase::Gated));
+    let replaces = replacement.replaces.as_ref().unwrap();
+    assert_eq!((replaces.pod.uid.as_str(), replaces.from_claim.as_str()), (let_go.identity.uid.as_str(), "lt-ready"));
+    assert_eq!(replaces.deadline, Some(Timestamp(1_795_600_120_000)));
+    let work = replaces.work.as_ref().unwrap();
+    assert_eq!((work.saved, work.overspent.0), (Millis::from_hours(2), -120_000));
+}

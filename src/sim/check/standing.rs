@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::kube::{Changes, Job, Replicated, SimPod};
+use super::super::kube::{Changes, Job, Replicated, SimNode, SimPod};
 use super::super::world::{Owner, World};
 use super::books;
 use crate::core::fleet::Claim;
@@ -194,6 +194,11 @@ pub fn unsettled(world: &World) -> Vec<String> {
     let gone = |c: &&Claim| c.status.instance.as_ref().and_then(|id| world.ec2.machines.get(id)).is_none_or(|m| !m.alive());
     for claim in world.kube.claims.values().map(|c| &c.object).filter(gone) {
         open.push(format!("{} stands for no machine that runs", claim.name));
+    }
+    // A Node may outlive its machine: nothing runs there.
+    let of_claim = |node: &&SimNode| node.claim.as_ref().is_some_and(|claim| world.kube.claims.contains_key(claim));
+    for node in world.kube.nodes.values().map(|n| &n.object).filter(|n| n.bared).filter(of_claim) {
+        open.push(format!("{} is open to everybody's pods, its claim {:?}", node.node.name, node.claim));
     }
     if !world.kube.outbox.is_empty() {
         open.push(format!("{} records have not reached the ledger", world.kube.outbox.len()));

@@ -60,12 +60,13 @@ impl Kube {
             allocatable,
             labelled: false,
             tainted: false,
+            guarded: false,
             state: NodeState {
                 labels: Arc::new(BTreeMap::from(labels.map(|(key, value)| (key.to_owned(), value))).into()),
                 ..NodeState::default()
             },
         };
-        self.put_node(SimNode { node, claim: None, dead: false, joined_at: now, cut_off: None, silence: None });
+        self.put_node(SimNode { node, claim: None, dead: false, joined_at: now, cut_off: None, silence: None, bared: false });
     }
 
     fn host_is_dead(&self, pod: &SimPod) -> bool {

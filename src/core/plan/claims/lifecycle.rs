@@ -12,8 +12,8 @@ use super::ending::{self, end_when_empty, leave, terminate};
 use super::health;
 use super::launching::{adopt, cool_down, give_up, launch};
 use super::observed::{Fate, fate, observed_instance};
-use super::steps::{cluster, lane, patch};
-use crate::core::action::{ClaimPatch, ClusterAction, EventKind, EventSubject};
+use super::steps::{keeps_others_off, lane, mark_node, patch};
+use crate::core::action::{ClaimPatch, EventKind, EventSubject};
 use crate::core::fleet::{Claim, Doubt, Node, Ownership, PoolsDefined, Trigger};
 use crate::core::market::CoolDownCause;
 use crate::core::snapshot::Lane;
@@ -64,6 +64,7 @@ fn keep(pass: &mut Pass, claim: &Claim) {
     if claim.status.node_ready_at.is_none() && !joined(pass, claim, node) {
         return;
     }
+    guard_again(pass, claim, node);
     // What its pool says of it is not known at the moment: it stays as it is, and what was decided before is carried out.
     if pass.pool_of(claim).is_none() && !pass.is_without_pool(claim) {
         if claim.status.moving.is_some() {
@@ -88,10 +89,10 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         // Pods look for their kind by it on every node, also on those whose own pods did not ask for it.
         let capacity_type = (CAPACITY_TYPE.to_owned(), claim.spec.capacity.capacity_type.to_string());
         let labels = wrong.then(|| (TYPE.to_owned(), kind.to_owned())).into_iter().chain([capacity_type]).collect();
-        let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false, labels };
+        let label = mark_node(claim, &node.name, labels);
         let pools_defined_by = pass.pool_of(claim).and(pass.world.pools_defined.by().cloned());
         let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), pools_defined_by, ..ClaimPatch::default() };
-        pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
+        pass.step(lane(claim), Vec::new(), vec![label, patch(claim, change)]);
         return false;
     }
     let (Some(pool), Some((launched, inherited))) = (pass.pool_of(claim), joins_from(pass, claim)) else { return true };
@@ -128,6 +129,19 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     let key = node.map_or_else(|| "no-node".to_owned(), |n| format!("ready-{}-gpus-{}", n.ready, n.allocatable.gpus));
     terminate(pass, claim, trigger, &key, text, cool);
     false
+}
+
+/// Puts the taint back that keeps others' pods off the claim's node, where somebody took it off.
+fn guard_again(pass: &mut Pass, claim: &Claim, node: Option<&Node>) {
+    // Before it has the label nobody has marked it.
+    let Some(node) = node.filter(|n| n.labelled && !n.guarded && keeps_others_off(claim)) else { return };
+    if pass.step(vec![Lane::Node(node.name.clone())], Vec::new(), vec![mark_node(claim, &node.name, Default::default())]) {
+        let note = format!(
+            "the taint that keeps pods of others off was taken off node {}: it is put back; pods that were scheduled there meanwhile stay",
+            node.name
+        );
+        pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "TaintRestored"), pass.now.0, note);
+    }
 }
 
 /// A start-up taint of its class that the node still has: whoever prepares the node takes it off when it is ready for work.

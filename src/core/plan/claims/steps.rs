@@ -2,10 +2,13 @@
 //!
 //! Decides: nothing; how a change of a claim's status is written as an action.
 
+use std::collections::BTreeMap;
+
 use super::super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, Unhealthy};
 use crate::core::snapshot::Lane;
+use crate::core::units::ids::NodeName;
 
 pub(in crate::core::plan) fn cluster(action: ClusterAction) -> Action {
     Action::Cluster(action)
@@ -21,6 +24,17 @@ pub(in crate::core::plan) fn remove(claim: &Claim) -> Action {
 
 pub(in crate::core::plan) fn lane(claim: &Claim) -> Vec<Lane> {
     vec![Lane::Claim(claim.name.clone())]
+}
+
+/// Puts the claim's label and `labels` on its node, and its taint.
+pub(in crate::core::plan) fn mark_node(claim: &Claim, node: &NodeName, labels: BTreeMap<String, String>) -> Action {
+    let (node, guard) = (node.clone(), keeps_others_off(claim));
+    cluster(ClusterAction::MarkNode { node, claim: claim.name.clone(), taint: false, guard, labels })
+}
+
+/// The claim's node has its taint, whatever it registered with. Pods of a claim of an older version, which keeps no bindings, do not tolerate it.
+pub(in crate::core::plan) fn keeps_others_off(claim: &Claim) -> bool {
+    claim.spec.bindings.is_some() || claim.spec.adopted.is_some()
 }
 
 /// Writes down that a need does not fit there.

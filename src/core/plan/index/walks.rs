@@ -245,7 +245,7 @@ impl<'a> OfEc2<'a> {
             match found.by_instance.get(node.instance.as_str()) {
                 Some(at) if found.nodes[*at as usize].is_none() => {
                     found.nodes[*at as usize] = Some(node);
-                    let calm = found.calm[*at as usize].filter(|_| node.is_whole());
+                    let calm = found.calm[*at as usize].filter(|_| node.is_whole() && node.guarded);
                     found.calm[*at as usize] = calm.map(|calm| Calm { gpus: node.allocatable.gpus, ..calm });
                 }
                 Some(_) => (),

@@ -56,7 +56,8 @@ fn evict(pass: &mut Pass, other: &OtherPod, grace: Millis) {
 pub(in crate::core::plan) fn keep_new_pods_off(pass: &mut Pass, claim: &Claim) {
     let node = pass.index.node_on(claim.status.instance.as_ref());
     if let Some(node) = node.filter(|n| !n.tainted) {
-        let mark = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: true, labels: Default::default() };
+        let (claim, labels) = (claim.name.clone(), Default::default());
+        let mark = ClusterAction::MarkNode { node: node.name.clone(), claim, taint: true, guard: false, labels };
         pass.step(vec![Lane::Node(node.name.clone())], Vec::new(), vec![Action::Cluster(mark)]);
     }
 }

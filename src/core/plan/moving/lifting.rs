@@ -48,9 +48,8 @@ fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> boo
     match expected.lacking(need, &*node.state.labels) {
         Some(labels) if labels.is_empty() => return true,
         Some(labels) => {
-            let (name, claim) = (node.name.clone(), claim.name.clone());
-            let mark = ClusterAction::MarkNode { node: name.clone(), claim, taint: false, labels };
-            pass.step(vec![Lane::Node(name)], Vec::new(), vec![Action::Cluster(mark)]);
+            let mark = steps::mark_node(claim, &node.name, labels);
+            pass.step(vec![Lane::Node(node.name.clone())], Vec::new(), vec![mark]);
         }
         None => {
             let action = steps::remember_misfit(claim, need.fingerprint());
@@ -71,12 +70,12 @@ fn is_near_by_label(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> b
     let meant = |other: &Pod| near.iter().any(|c| c.pods.selects(&other.object().namespace, &other.rules.labels));
     let others = pass.world.pods.values().filter(|p| !p.finished() && meant(p)).filter_map(|p| pass.claims.get(p.claim.as_ref()?));
     let beside = others.filter(|c| c.spec.capacity.zone == claim.spec.capacity.zone && c.name != claim.name);
-    let node_of = |c: &Claim| Some((c.name.clone(), pass.world.nodes.get(c.status.node.as_ref()?)?));
-    let differs = beside.filter_map(node_of).find(|(_, there)| there.state.labels.get(ZONE) != Some(form));
-    let Some((of, there)) = differs.map(|(of, there)| (of, there.name.clone())) else { return true };
-    let labels = [(ZONE.to_owned(), form.to_owned())].into();
-    let mark = ClusterAction::MarkNode { node: there.clone(), claim: of, taint: false, labels };
-    pass.step(vec![Lane::Node(there)], Vec::new(), vec![Action::Cluster(mark)]);
+    let node_of = |c: &'_ &Claim| pass.world.nodes.get(c.status.node.as_ref()?);
+    let differs = beside.filter_map(|c| Some((c, node_of(&c)?))).find(|(_, there)| there.state.labels.get(ZONE) != Some(form));
+    let Some((of, there)) = differs else { return true };
+    let (lane, labels) = (Lane::Node(there.name.clone()), [(ZONE.to_owned(), form.to_owned())].into());
+    let mark = steps::mark_node(of, &there.name, labels);
+    pass.step(vec![lane], Vec::new(), vec![mark]);
     false
 }
 

@@ -21,6 +21,7 @@ mod refusals;
 mod rehearsing;
 mod returning;
 mod serving;
+mod taints;
 mod tied;
 #[path = "../../../../tests/toy/mod.rs"]
 pub(crate) mod toy;
