@@ -293,3 +293,47 @@ async fn a_volume_after_its_machine_moves_no_month_that_is_closed() {
     wrong.extend(lowtide::ledger::verify::recompute(&mut connection, &lowtide::ledger::verify::Sample::default()).await.unwrap());
     assert!(wrong.is_empty(), "{wrong:?}");
 }
+
+/// August's bill has an hour of a machine whose end is recorded in July: it is August's, and what was closed in July stays.
+#[tokio::test]
+async fn use_after_the_recorded_end_is_of_the_month_that_bills_it() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-after-the-end");
+    taken(&mut connection, Format::Cur, &bill(&folder, "july", &hours(0..10, "1.00", "INV"))).await.unwrap();
+    lowtide::ledger::seal::seal(&mut connection).await.unwrap();
+    let by_month = "SELECT string_agg(concat_ws(' ', month, line, team, usd, confirmed), ', ' ORDER BY month, line) FROM (
+                        SELECT to_char(day, 'MM') AS month, line, team, sum(cost_usd)::numeric(10,6) AS usd, sum(bill_usd)::numeric(10,6) AS confirmed
+                        FROM ledger.cost_daily GROUP BY 1, 2, 3 HAVING sum(cost_usd) <> 0) x";
+    let found = async |connection: &mut PgConnection| sqlx::query_scalar::<_, String>(by_month).fetch_one(connection).await.unwrap();
+    assert_eq!(found(&mut connection).await, "07 pod search 10.000000 10.000000");
+    // Twelve days after: 1 August, 00:00 to 02:00.
+    let late = |n: i64, cost: &str| {
+        line(&format!("z{n}"), "Usage", "i-a", "SpotUsage:g6.xlarge", 12 * 24 + n, "0.25", cost, "")
+            .replacen(",,", ",INV,", 1)
+            .replace("2026-07-01", "2026-08-01")
+    };
+    let august = bill(&folder, "august", &format!("{}{}", late(0, "0.25"), late(1, "0.250004")));
+    let august = taken(&mut connection, Format::Cur, &august).await.unwrap();
+    assert_eq!(found(&mut connection).await, "07 pod search 10.000000 10.000000, 08 drain 0.500004 0.500004");
+    let rows = "SELECT string_agg(concat_ws(' ', to_char(at AT TIME ZONE 'UTC', 'MM-DD HH24:MI'), span_ms, kind, cause, cost_usd::numeric(10,6)), ', ' ORDER BY at)
+                FROM ledger.posting WHERE statement = $1";
+    let rows: String = sqlx::query_scalar(rows).bind(august.statements[0].id).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(rows, "08-01 00:00 3600000 bill seconds-differed 0.500004");
+    // Each clock hour and each file of a month has it where it is.
+    let by_hour = "SELECT string_agg(to_char(hour AT TIME ZONE 'UTC', 'MM-DD HH24:MI') || ' ' || cost_usd::numeric(10,6), ', ')
+                   FROM ledger.hourly_cost('2026-08-01 00:00+00', '2026-09-01 00:00+00')";
+    assert_eq!(sqlx::query_scalar::<_, String>(by_hour).fetch_one(&mut connection).await.unwrap(), "08-01 00:00 0.500004");
+    let exported = r#"SELECT concat_ws(' ', "ChargePeriodStart", "ChargePeriodEnd", "EffectiveCost"::numeric(10,6)) FROM ledger.focus_of('2026-08-01', '2026-09-01')"#;
+    assert_eq!(
+        sqlx::query_scalar::<_, String>(exported).fetch_one(&mut connection).await.unwrap(),
+        "2026-08-01T00:00:00Z 2026-08-01T01:00:00Z 0.500004"
+    );
+    let mut wrong = lowtide::ledger::verify::verify(&mut connection).await.unwrap().findings;
+    wrong.extend(lowtide::ledger::verify::recompute(&mut connection, &lowtide::ledger::verify::Sample::default()).await.unwrap());
+    assert!(wrong.is_empty(), "{wrong:?}");
+    // Taken back, July is as it was.
+    lowtide::ledger::import::retract(&mut connection, august.statements[0].id, "a test", LATER).await.unwrap();
+    assert_eq!(found(&mut connection).await, "07 pod search 10.000000 10.000000");
+}

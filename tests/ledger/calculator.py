@@ -186,11 +186,12 @@ class Machine:
         return parts
 
     def said(self, lines):
-        """What feed or bill say: {part of an hour: (source, micro-dollars, of them covered by no line, nothing was billed)}, and what stands beside:
-        [(hour, days, the lines' own day, line, micro-dollars)]."""
+        """What feed or bill say: {part of an hour: (source, micro-dollars, of them covered by no line, nothing was billed)}, what stands beside:
+        [(hour, days, the lines' own day, line, micro-dollars)], and use that is billed in another month: {(hour, day, line): micro-dollars}."""
         cut = self.cut()
         feed, bill, spans, used = defaultdict(int), defaultdict(int), defaultdict(list), defaultdict(int)
         on_feed, on_bill, beside = set(), set(), defaultdict(lambda: defaultdict(int))
+        away = defaultdict(lambda: defaultdict(int))
         long = defaultdict(int)
         for line in lines:
             if line["source"] == "bill" and line["line"] == "use" and line["to"] - line["from"] > HOUR:
@@ -213,20 +214,30 @@ class Machine:
                     on_feed.add(n)
                 continue
             for n, (units, span) in self.laid(line).items():
-                if line["line"] == "use":
+                _, a, b = cut[n]
+                far = not a <= line["from"] < b and not overlap(a, b, line["from"], line["to"]) and month(line["from"]) != month(a)
+                if line["line"] == "use" and far:
+                    away[n][day_of(line["from"])] += units
+                elif line["line"] == "use":
                     bill[n] += units
                     on_bill.add(n)
                     if (line["from"], line["to"]) not in long:
                         spans[n].append(span)
                 else:
-                    _, a, b = cut[n]
-                    far = not a <= line["from"] < b and not overlap(a, b, line["from"], line["to"]) and month(line["from"]) != month(a)
                     beside[line["line"]][n, day_of(line["from"]) if far else -1] += units
         closed = {month(line["from"]) for line in lines if line["source"] == "bill" and line["line"] == "use" and line["invoiced"]}
         parts, amounts, uncovered, lineless, free = [], [], [], set(), set()
+
+        def elsewhere(n):
+            for day in sorted(away[n]):
+                parts.append(((n, day), "bill"))
+                amounts.append(Fraction(away[n][day], 10_000))
+                uncovered.append(Fraction(0))
+
         for hour in self.hours:
             of_hour = [n for n, part in enumerate(cut) if part[0] == hour]
-            if any(n in on_bill or month(cut[n][1]) in closed for n in of_hour):
+            on_a_bill = any(n in on_bill or month(cut[n][1]) in closed for n in of_hour)
+            if on_a_bill or (any(away[n] for n in of_hour) and not any(n in on_feed for n in of_hour)):
                 for n in of_hour:
                     _, start, end = cut[n]
                     open_ms = 0
@@ -242,13 +253,20 @@ class Machine:
                         lineless.add(n)
                         if month(start) in closed and not self.waived:
                             free.add(n)
+                    elsewhere(n)
             elif any(n in on_feed for n in of_hour):
                 for n in of_hour:
                     parts.append((n, "feed"))
                     amounts.append(Fraction(feed[n], 10_000))
                     uncovered.append(Fraction(0))
-        truths = {}
+                    elsewhere(n)
+        truths, far_use = {}, defaultdict(int)
         for (n, source), micro, held in zip(parts, rounded_sums(amounts), rounded_sums(uncovered)):
+            if isinstance(n, tuple):
+                # Nobody ran then: before the machine began it is boot, after its end drain.
+                hour, a, _ = cut[n[0]]
+                far_use[hour, n[1], "boot" if n[1] < day_of(a) else "drain"] += micro
+                continue
             # What no line speaks of is all open, as far as it is not free.
             truths[n] = (source, micro, micro if n in lineless else held, n in free)
         others = []
@@ -258,12 +276,12 @@ class Machine:
                 if amount:
                     hour, a, b = cut[n]
                     others.append((hour, range(day_of(a), day_of(b - 1) + 1), day, line, amount))
-        return truths, others
+        return truths, others, far_use
 
     def figures(self, lines):
         """Rows of (hour, day, line, pod): GPU milliseconds, cost, B0, B1, B2, by the feed, by the bill; and the cost of which B0, B1 and B2 are not known."""
         costs, b0s = self.computed()
-        truths, beside = self.said(lines)
+        truths, beside, far_use = self.said(lines)
         pods = {pod["uid"]: pod for pod in self.pods}
         rows = defaultdict(lambda: [0] * 10)
         cut = self.cut()
@@ -294,6 +312,9 @@ class Machine:
                     key = (hour, day if own_day < 0 else own_day, line, pod)
                     row = rows[key]
                     rows[key] = [row[0], row[1] + cost, *row[2:6], row[6] + cost, *row[7:]]
+        for (hour, day, line), cost in far_use.items():
+            row = rows[hour, day, line, ""]
+            rows[hour, day, line, ""] = [row[0], row[1] + cost, *row[2:6], row[6] + cost, *row[7:]]
         for pod in self.pods:
             if pod["carried_gib"]:
                 hour = (pod["start"] - self.start) // HOUR

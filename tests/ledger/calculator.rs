@@ -104,7 +104,8 @@ fn drawn_bill(dice: &mut Dice, machines: &[Machine], invoice: &str) -> String {
     text
 }
 
-/// Lines of whole days: some with less use than the machine had, some with more, some on demand and some under a plan. A volume stays for a month longer.
+/// Lines of whole days: some with less use than the machine had, some with more, some on demand and some under a plan. A volume stays for a month longer, and use
+/// of the months around is billed too.
 fn by_the_day(dice: &mut Dice, name: &str, days: std::ops::RangeInclusive<i64>, invoice: &str) -> String {
     let of_day = |id: &str, kind: &str, resource: &str, usage: &str, day: i64, amount: &str, cost: &str, plan: &str| {
         let [hour, end] = [day * 24 + 1, (day + 1) * 24].map(|hour| (DAY + Millis::from_hours(hour)).to_string());
@@ -124,6 +125,11 @@ fn by_the_day(dice: &mut Dice, name: &str, days: std::ops::RangeInclusive<i64>, 
         let fee = |id: &str, day: i64, cost: &str| of_day(&format!("{name}-{id}{day}"), "Tax", &instance, "", day, "1", cost, "");
         text.push_str(&fee("t", day, &volume));
         text.push_str(&fee("u", day + 30, &later));
+        if dice.one_in(3) {
+            let far = if dice.one_in(2) { day + 30 } else { day - 30 };
+            let cost = format!("{}.{:010}", dice.between(0, 9), dice.between(0, 9_999_999_999));
+            text.push_str(&of_day(&format!("{name}-f{day}"), "Usage", &instance, "SpotUsage:g6.xlarge", far, "0.125", &cost, ""));
+        }
     }
     text
 }

@@ -76,7 +76,7 @@ impl S3 {
     }
 
     fn bucket(&self, name: &str) -> Bucket {
-        Bucket::new(name, self.access(), Arc::new(WallClock))
+        Bucket::new(name, self.access())
     }
 }
 
@@ -399,11 +399,11 @@ async fn what_a_bucket_does_not_give_whole_is_refused() {
         // The connection ends before the length that was announced.
         let length = if head == "200 OK" { 100 } else { body.len() };
         let url = answering(format!("HTTP/1.1 {head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").into_bytes()).await;
-        let bucket = Bucket::new("bucket", access(&url), Arc::new(WallClock));
+        let bucket = Bucket::new("bucket", access(&url));
         let fault = bucket.download(&object, &folder.0.join("file")).await.unwrap_err().to_string();
         assert!(fault.contains(expected), "{fault}");
     }
     let html = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\nconnection: close\r\n\r\n<html></html>".to_vec()).await;
-    let fault = Bucket::new("bucket", access(&html), Arc::new(WallClock)).list("a/").await.unwrap_err().to_string();
+    let fault = Bucket::new("bucket", access(&html)).list("a/").await.unwrap_err().to_string();
     assert!(fault.contains("s3://bucket/a/ did not answer as S3 does: <html> instead of <ListBucketResult>"), "{fault}");
 }

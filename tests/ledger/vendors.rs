@@ -92,15 +92,18 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     assert_eq!(
         rows_of(&by_model),
         [
-            "gpt-a 1 31.500000 300 9000 3000 0.105 3.5 10.5 2.625 100 100 0.000000",
-            "gpt-b 1 10.500000 100 3000 1000 0.105 3.5 10.5 2.625 100 100 0.000000"
+            "gpt-a 1 31.500000 300 9000 3000 0.105 3.5 10.5 2.625 100 100 0.000000 18.000000 12.000000 0.000000 1.500000 0.000000",
+            "gpt-b 1 10.500000 100 3000 1000 0.105 3.5 10.5 2.625 100 100 0.000000 6.000000 4.000000 0.000000 0.500000 0.000000"
         ]
     );
     assert!(by_model.sentence.contains("A model's cost is a share of its endpoint's by tokens"), "{}", by_model.sentence);
     // Endpoints by one of their models: its part of their hours.
     let only = ["model=gpt-a".parse().unwrap()];
     let of_model = unit_economics(&mut connection, &july, &[EconomicsBy::Endpoint], &only).await.unwrap();
-    assert_eq!(rows_of(&of_model), ["ml/chat 31.500000 75.0 300 9000 3000 0.105 3.5 10.5 2.625 100 100 0.000000"]);
+    assert_eq!(
+        rows_of(&of_model),
+        ["ml/chat 31.500000 75.0 300 9000 3000 0.105 3.5 10.5 2.625 100 100 0.000000 18.000000 12.000000 0.000000 1.500000 0.000000"]
+    );
     assert_eq!(of_model.columns[..3], ["endpoint", "cost_usd", "cost_percent_of_models"]);
     assert!(
         of_model.sentence.ends_with("Of the hours whose usage is known by model, $31.50 is for the models asked for."),
@@ -109,7 +112,10 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     );
     let monthly =
         unit_economics(&mut connection, &july, &[EconomicsBy::Month, EconomicsBy::Endpoint], &["model=gpt-b".parse().unwrap()]).await;
-    assert_eq!(rows_of(&monthly.unwrap()), ["2026-07 ml/chat 10.500000 25.0 100 3000 1000 0.105 3.5 10.5 2.625 100 100 0.000000"]);
+    assert_eq!(
+        rows_of(&monthly.unwrap()),
+        ["2026-07 ml/chat 10.500000 25.0 100 3000 1000 0.105 3.5 10.5 2.625 100 100 0.000000 6.000000 4.000000 0.000000 0.500000 0.000000"]
+    );
     // The same usage by another name is once; another figure for an hour is refused, whatever models it tells apart.
     let named = || Options { source: Some("dashboard".into()), ..Options::default() };
     import(&mut connection, vendor, std::slice::from_ref(&second), named(), LATER).await.unwrap();
@@ -261,7 +267,10 @@ async fn each_average_says_what_it_rests_on() {
     let by_model = unit_economics(&mut connection, &both, &[EconomicsBy::Model], &[]).await.unwrap();
     // By tokens where they are known, else by requests: forty hours.
     // $40 of the $50 that the endpoint costs, and $10 of them.
-    assert_eq!(rows_of(&by_model), ["m-1 1 40.000000 200 1000 500 0.2 10 20 6.666666666667 80 20 0.000000"]);
+    assert_eq!(
+        rows_of(&by_model),
+        ["m-1 1 40.000000 200 1000 500 0.2 10 20 6.666666666667 80 20 0.000000 40.000000 0.000000 0.000000 0.000000 0.000000"]
+    );
     assert!(
         by_model.sentence.ends_with(
             "By model $40.00 is known of the $50.00 that these endpoints cost (80.0 %): hours whose usage is not known are left out."

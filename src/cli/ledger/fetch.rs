@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::Args;
@@ -14,7 +13,6 @@ use super::import::summary;
 use super::upkeep::{now, working};
 use super::{Answer, DatabaseArgs};
 use crate::core::units::time::Millis;
-use crate::engine::wall_clock::WallClock;
 use crate::ledger::connect;
 use crate::ledger::fetch::{Access, Bucket, Location, Request, What, fetch};
 use crate::ledger::import::{Check, Checks, Options, Rates};
@@ -110,7 +108,7 @@ pub(super) async fn answer(args: FetchArgs) -> Answer {
     let options = Options { checks: Checks::accepting(args.accept.iter().copied()), complete: false, source: None, rates };
     let since = args.since.unwrap_or_else(|| (now() - Millis::from_hours(24 * 92)).to_date());
     let folder = args.folder.unwrap_or_else(std::env::temp_dir);
-    let bucket = Bucket::new(&args.location.bucket, access, Arc::new(WallClock));
+    let bucket = Bucket::new(&args.location.bucket, access);
     let location = args.location.to_string();
     let request = Request { what: args.what, location: args.location, since: since.clone(), again: args.again, options, folder };
     let mut connection = connect(&args.database.database_url).await?;

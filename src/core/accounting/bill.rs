@@ -170,8 +170,23 @@ pub struct BilledHour {
     pub open: MicroUsd,
     /// Against what was computed.
     pub cause: Cause,
-    /// Month by month: they add up to the hour.
+    /// Month by month.
     pub parts: Vec<MonthPart>,
+    /// What the bill has of the machine's use in another month than its billed time, counted to the nearest hour. With the parts they add up to the hour.
+    pub elsewhere: Vec<UseElsewhere>,
+}
+
+/// Use that the bill has beside the billed time, in another month: of the month that it is billed in, whatever end of the machine is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UseElsewhere {
+    /// The start of the first line of the day.
+    pub from: Timestamp,
+    /// The time that the day's lines speak of, an hour at most: an amount belongs to where it begins.
+    pub span: Millis,
+    /// How much.
+    pub cost: MicroUsd,
+    /// It lies before the machine is known to have run, and not after.
+    pub is_before: bool,
 }
 
 impl BilledHour {
@@ -197,7 +212,8 @@ pub struct BesideHour {
     pub dated: Option<i64>,
 }
 
-/// The hours of `interval` that `lines` cover, in order. Lines outside the billed time count for the nearest hour: no cent is lost.
+/// The hours of `interval` that `lines` cover, in order. Lines outside the billed time count for the nearest hour: no cent is lost. The bill's lines of another month
+/// stay there.
 ///
 /// Part of an hour that a bill does not cover keeps its computed cost, and rests on that alone, until the month it lies in is invoiced; it costs nothing
 /// from then on. A line longer than an hour confirms its use and no more: see [`laid`].
@@ -215,10 +231,12 @@ pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<Billed
             Source::Bill
         } else if of_hour.iter().any(|(_, feed, _)| feed.any) {
             Source::Feed
+        } else if of_hour.iter().any(|(_, _, bill)| !bill.away.is_empty()) {
+            Source::Bill
         } else {
             continue;
         };
-        let (mut laid, mut open_ms, mut parts) = (Laid::default(), 0, Vec::new());
+        let (mut laid, mut open_ms, mut parts, mut elsewhere) = (Laid::default(), 0, Vec::new(), Vec::new());
         for (piece, feed, bill) in of_hour {
             let said = if source == Source::Bill { bill } else { feed };
             let open = if source == Source::Bill && !closed(piece) { said.uncovered(piece) } else { 0 };
@@ -228,11 +246,17 @@ pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<Billed
             parts.push(MonthPart { from_day: piece.from.div_euclid(DAY_MS), cost, open: open_cost, unbilled });
             laid.add(said);
             open_ms += open;
+            for away in bill.away.values() {
+                let (cost, _) = totals.add(&away.laid, BilledUsd(0));
+                let span = Millis(away.to - away.from).min(INSTANCE_HOUR);
+                elsewhere.push(UseElsewhere { from: Timestamp(away.from), span, cost, is_before: away.from < piece.from });
+                laid.add(&away.laid);
+            }
         }
-        let cost = parts.iter().map(|part| part.cost).sum();
+        let cost = parts.iter().map(|part| part.cost).chain(elsewhere.iter().map(|away| away.cost)).sum();
         let cause = cause(interval, segment, &laid, cost, open_ms);
         let open = parts.iter().map(|part| part.open).sum();
-        hours.push(BilledHour { hour: segment.hour, source, cost, open, cause, parts });
+        hours.push(BilledHour { hour: segment.hour, source, cost, open, cause, parts, elsewhere });
     }
     hours
 }

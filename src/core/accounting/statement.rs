@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::allocation::{Line, Occupied, Share, allocate, largest_remainder};
-use super::bill::{BesideHour, BilledHour, BilledLine, Cause, Source, beside_hours, billed_hours};
+use super::bill::{BesideHour, BilledHour, BilledLine, Cause, Source, UseElsewhere, beside_hours, billed_hours};
 use super::billing::{INSTANCE_HOUR, PaidInterval};
 use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsd;
@@ -175,6 +175,11 @@ pub fn statement(facts: &MachineFacts, now: Timestamp) -> Statement {
             statement.corrected.extend(of.iter().filter_map(|share| corrected(share, amount.line, amount.dated.unwrap_or(share.day))));
             statement.entries.extend(beside_the_use(amount, &of, owner_of));
         }
+        for away in truth.into_iter().flat_map(|truth| truth.elsewhere.iter().map(|away| (away, truth.cause))) {
+            let (entry, by) = use_elsewhere(facts, hour, away);
+            statement.corrected.extend(by.map(|by| (entry.key.place(), by)));
+            statement.entries.push(entry);
+        }
         statement.corrected.extend(shares.iter().filter_map(|share| corrected(share, share.line, share.day)));
         for share in shares {
             let owner = owner_of(&share, share.day);
@@ -210,6 +215,18 @@ fn split(truth: &BilledHour, shares: &[Share]) -> Vec<BilledShare> {
         split.extend(costs.into_iter().zip(open).map(of_share));
     }
     split
+}
+
+/// Use that the bill has in another month than the machine is known to have run in: no pod's, so it is boot or drain, paid by the work the machine was bought for.
+/// Also the correction of labels that covers it.
+fn use_elsewhere(facts: &MachineFacts, hour: u32, (away, cause): (&UseElsewhere, Cause)) -> (Entry, Option<Uuid>) {
+    let (line, day, none) = (if away.is_before { Line::Boot } else { Line::Drain }, away.from.0.div_euclid(DAY_MS), MicroUsd(0));
+    let corrected = correction(facts, facts.bought_for, day);
+    let key = ShareKey { hour, day, line, pod: None, owner: corrected.map_or(facts.bought_for, |corrected| Some(corrected.owner)) };
+    let (from, span, baseline) = (away.from, away.span, Some(none));
+    let computed = Share { hour, day, line, pod: None, from, span, gpu_ms: 0, cost: none, b0: baseline, b1: baseline, b2: baseline };
+    let billed = BilledShare { source: Source::Bill, cost: away.cost, open: none, cause, unbilled: false };
+    (Entry { key, computed, billed: Some(billed) }, corrected.map(|corrected| corrected.by))
 }
 
 /// Who used the machine in the part of the hour that an amount is of.

@@ -1,40 +1,33 @@
 //! Reading an S3 bucket: its list of objects, and objects.
 //!
-//! Decides: how a request is made and signed, which failures are tried again, and that an object is taken whole or not at all.
-//! Does not: know what objects mean, or write to a bucket.
-//! Sources: Amazon S3 API reference, "ListObjectsV2", "GetObject", "Error responses"; S3 user guide, "Virtual hosting of buckets". The signature is made
-//! by AWS's own library.
+//! Decides: where a bucket is asked, how often, and that an object is taken whole and as it was listed, or not at all. Does not: know what objects mean, or write
+//! to a bucket. Requests are made, signed and tried again by a library for object stores, over [`super::wire`].
+//! Sources: Amazon S3 API reference, "ListObjectsV2", "GetObject"; S3 user guide, "Virtual hosting of buckets".
 
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode, sign,
-};
-use aws_sigv4::sign::v4;
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::HttpConnector;
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_types::byte_stream::ByteStream;
-use futures::FutureExt;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::path::Path as StorePath;
+use object_store::{BackoffConfig, CredentialProvider, GetOptions, GetResult, HeaderValue, ObjectMeta, ObjectStore, RetryConfig};
 
-use super::answers::{error_of, listing};
+use super::answers::{is_header, key_of};
+use super::wire::{MOST_BYTES, Wire, WireFault, cause_of, fault_of};
 use crate::core::units::time::Timestamp;
-use crate::ports::Clock;
 use crate::ports::percent_encoding::percent_encoded;
 
-/// How often a request is made before it is given up.
-const ATTEMPTS: u32 = 4;
-/// How long an answer, or the next piece of one, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The most that is read into memory: of a list a page, of an object a manifest.
-const MOST_BYTES: usize = 16 << 20;
+/// How often a request is made again before it is given up: a second later, then after up to two, and up to four.
+const AGAIN: usize = 3;
+/// How long after its beginning what broke off is still taken up again. The tries are counted; this is for large objects, which may break off at their end.
+const AFTER: Duration = Duration::from_secs(6 * 3_600);
 /// The most objects of one list: the feed has some ten thousand files a year.
 const MOST_OBJECTS: usize = 500_000;
 
@@ -145,17 +138,6 @@ pub enum BucketFault {
     },
 }
 
-impl BucketFault {
-    /// Whether the same request may succeed a moment later.
-    fn passes(&self) -> bool {
-        match self {
-            BucketFault::Unreachable { .. } | BucketFault::Cut { .. } => true,
-            BucketFault::Refused { status, .. } => *status >= 500 || *status == 429,
-            _ => false,
-        }
-    }
-}
-
 /// How S3 is reached.
 #[derive(Debug, Clone)]
 pub struct Access {
@@ -172,8 +154,7 @@ pub struct Bucket {
     name: String,
     access: Access,
     region: Mutex<String>,
-    connector: Connector,
-    clock: Arc<dyn Clock>,
+    wire: Wire,
 }
 
 impl std::fmt::Debug for Bucket {
@@ -184,10 +165,12 @@ impl std::fmt::Debug for Bucket {
 
 impl Bucket {
     /// The bucket called `name`. Asks nothing yet.
-    pub fn new(name: &str, access: Access, clock: Arc<dyn Clock>) -> Self {
-        let connector =
-            Connector::builder().proxy_config(ProxyConfig::from_env()).tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build();
-        Bucket { name: name.to_owned(), region: Mutex::new(access.region.clone()), access, connector, clock }
+    pub fn new(name: &str, access: Access) -> Self {
+        Bucket::over(Wire::new(), name, access)
+    }
+
+    fn over(wire: Wire, name: &str, access: Access) -> Self {
+        Bucket { name: name.to_owned(), region: Mutex::new(access.region.clone()), access, wire }
     }
 
     /// An object's address for people.
@@ -205,20 +188,21 @@ impl Bucket {
 
     async fn list_of_at_most(&self, prefix: &str, most: usize) -> Result<Vec<Object>, BucketFault> {
         let (mut objects, mut next): (Vec<Object>, Option<String>) = (Vec::new(), None);
+        let url = self.url(prefix);
+        let not_s3 = |fault: String| BucketFault::NotS3 { url: url.clone(), fault };
         loop {
-            // Sorted by name, as the signature wants it.
-            let token = next.as_deref().map(|token| format!("continuation-token={}&", encoded(token, false))).unwrap_or_default();
-            let query = format!("{token}list-type=2&prefix={}", encoded(prefix, false));
-            let url = self.url(prefix);
-            let body = patiently(|| self.whole("/", &query, &url).boxed()).await?;
-            let not_s3 = |fault: String| BucketFault::NotS3 { url: url.clone(), fault };
-            let text = std::str::from_utf8(&body).map_err(|fault| not_s3(fault.to_string()))?;
-            let (page, more) = listing(text).map_err(not_s3)?;
-            objects.extend(page);
+            let question = |store: AmazonS3| {
+                let (prefix, options) = (prefix.to_owned(), PaginatedListOptions { page_token: next.clone(), ..Default::default() });
+                async move { store.list_paginated(Some(&prefix), options).await }.boxed()
+            };
+            let page = self.ask("", &url, question).await?;
+            for listed in page.result.objects {
+                objects.push(object_of(listed).map_err(not_s3)?);
+            }
             if objects.len() > most {
                 return Err(not_s3(format!("more than {most} objects; name what is to be fetched by a longer prefix")));
             }
-            match more {
+            match page.page_token {
                 Some(token) if next.as_ref() == Some(&token) => return Err(not_s3("the list does not go on".into())),
                 Some(token) => next = Some(token),
                 None => return Ok(objects),
@@ -235,12 +219,14 @@ impl Bucket {
         if object.size > MOST_BYTES as u64 {
             return Err(BucketFault::NotS3 { url, fault: format!("{} bytes, where at most {MOST_BYTES} are expected", object.size) });
         }
-        let path = format!("/{}", encoded(&object.key, true));
-        let body = patiently(|| self.whole(&path, "", &url).boxed()).await?;
-        match u64::try_from(body.len()) {
-            Ok(received) if received == object.size => Ok(body),
-            received => Err(BucketFault::Cut { url, expected: object.size, received: received.unwrap_or_default() }),
-        }
+        let found = self.get(object).await?;
+        let mut bytes = Vec::new();
+        let take = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        };
+        self.pieces(object, found, take).await?;
+        Ok(bytes)
     }
 
     /// An object, into a new file, with the time at which it was written.
@@ -248,7 +234,7 @@ impl Bucket {
     /// # Errors
     /// [`BucketFault`]; then the file is not to be used.
     pub async fn download(&self, object: &Object, to: &Path) -> Result<(), BucketFault> {
-        patiently(|| self.download_once(object, to).boxed()).await?;
+        self.download_once(object, to).await?;
         let disk = |cause| BucketFault::Disk { path: to.display().to_string(), cause };
         let file = std::fs::File::options().write(true).open(to).map_err(disk)?;
         let written = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(object.modified.0).unwrap_or_default());
@@ -256,141 +242,154 @@ impl Bucket {
     }
 
     async fn download_once(&self, object: &Object, to: &Path) -> Result<(), BucketFault> {
-        let url = self.url(&object.key);
         let disk = |cause| BucketFault::Disk { path: to.display().to_string(), cause };
-        let response = self.ask(&format!("/{}", encoded(&object.key, true)), "", Some(&object.etag), &url).await?;
+        let found = self.get(object).await?;
         let mut file = std::fs::File::create(to).map_err(disk)?;
-        let (mut body, mut received) = (ByteStream::new(response.into_body()), 0);
-        loop {
-            let piece = tokio::time::timeout(PATIENCE, body.next()).await;
-            match piece.map_err(|_| silent(&url))? {
-                None => break,
-                Some(Ok(bytes)) => {
-                    received += bytes.len() as u64;
-                    // An answer without end must not fill the disk.
-                    if received > object.size {
-                        return Err(BucketFault::Cut { url, expected: object.size, received });
-                    }
-                    file.write_all(&bytes).map_err(disk)?;
-                }
-                Some(Err(_)) => return Err(BucketFault::Cut { url, expected: object.size, received }),
-            }
-        }
-        if received != object.size {
-            return Err(BucketFault::Cut { url, expected: object.size, received });
-        }
+        self.pieces(object, found, |piece| file.write_all(piece).map_err(disk)).await?;
         file.sync_all().map_err(disk)
     }
 
-    async fn whole(&self, path: &str, query: &str, url: &str) -> Result<Vec<u8>, BucketFault> {
-        let response = self.ask(path, query, None, url).await?;
-        read_whole(response, url).await
+    /// The object as it was listed: another version of it is not given.
+    async fn get(&self, object: &Object) -> Result<GetResult, BucketFault> {
+        let url = self.url(&object.key);
+        let (folder, name) = object.key.rsplit_once('/').map_or((None, object.key.as_str()), |(folder, name)| (Some(folder), name));
+        let refused = || BucketFault::NotS3 { url: url.clone(), fault: "a key that is no file's".into() };
+        // An address would go without such steps, and be another object's.
+        if folder.is_some_and(|folder| folder.split('/').any(|step| step == "." || step == "..")) {
+            return Err(refused());
+        }
+        let path = StorePath::parse(name).ok().filter(|path| !name.is_empty() && path.as_ref() == name).ok_or_else(refused)?;
+        let folder = folder.map(|folder| format!("/{}", encoded(folder))).unwrap_or_default();
+        let question = |store: AmazonS3| {
+            let (path, options) = (path.clone(), GetOptions { if_match: Some(object.etag.clone()), ..Default::default() });
+            async move { store.get_opts(&path, options).await }.boxed()
+        };
+        self.ask(&folder, &url, question).await
     }
 
-    /// One request, sent to another region where S3 says that the bucket is there.
-    async fn ask(&self, path: &str, query: &str, if_match: Option<&str>, url: &str) -> Result<HttpResponse, BucketFault> {
+    /// The pieces of an object, which are as many bytes as it was listed with.
+    async fn pieces(
+        &self,
+        object: &Object,
+        found: GetResult,
+        mut take: impl FnMut(&[u8]) -> Result<(), BucketFault>,
+    ) -> Result<(), BucketFault> {
+        let url = self.url(&object.key);
+        let cut = |received| BucketFault::Cut { url: url.clone(), expected: object.size, received };
+        if found.meta.size != object.size {
+            return Err(cut(found.meta.size));
+        }
+        let (mut pieces, mut received) = (found.into_stream(), 0);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|fault| match fault_of(&fault) {
+                // It broke off, and could not be taken up again.
+                None | Some(WireFault::Unreachable(_) | WireFault::NotS3(_)) => cut(received),
+                Some(fault) => about(&url, fault),
+            })?;
+            received += piece.len() as u64;
+            // An answer without end must not fill the disk.
+            if received > object.size {
+                return Err(cut(received));
+            }
+            take(&piece)?;
+        }
+        if received == object.size { Ok(()) } else { Err(cut(received)) }
+    }
+
+    /// Asks where the bucket is: in another region, where S3 says that it is there.
+    async fn ask<T>(
+        &self,
+        folder: &str,
+        url: &str,
+        question: impl Fn(AmazonS3) -> BoxFuture<'static, object_store::Result<T>>,
+    ) -> Result<T, BucketFault> {
+        // What has no cause on the wire is the library's own reading of an answer.
+        let said = |fault: object_store::Error| fault_of(&fault).unwrap_or_else(|| WireFault::NotS3(cause_of(&fault)));
         let region = self.region.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let response = self.send(path, query, if_match, url, &region).await?;
-        if response.status().is_success() {
-            return Ok(response);
+        let fault = match question(self.store(&region, folder)?).await {
+            Ok(answer) => return Ok(answer),
+            Err(fault) => said(fault),
+        };
+        let there = match &fault {
+            WireFault::Refused { region: Some(there), .. } if *there != region && is_region(there) => there,
+            _ => return Err(about(url, fault)),
+        };
+        if self.access.endpoint.is_some() {
+            return Err(about(url, fault));
         }
-        let elsewhere = response.headers().get("x-amz-bucket-region").filter(|said| *said != region && is_region(said)).map(str::to_owned);
-        if let Some(there) = elsewhere.filter(|_| self.access.endpoint.is_none()) {
-            let response = self.send(path, query, if_match, url, &there).await?;
-            if response.status().is_success() {
-                *self.region.lock().unwrap_or_else(PoisonError::into_inner) = there;
-                return Ok(response);
-            }
-            return Err(refused(response, url).await);
-        }
-        Err(refused(response, url).await)
+        let answer = question(self.store(there, folder)?).await.map_err(|fault| about(url, said(fault)))?;
+        there.clone_into(&mut self.region.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(answer)
     }
 
-    async fn send(&self, path: &str, query: &str, if_match: Option<&str>, url: &str, region: &str) -> Result<HttpResponse, BucketFault> {
-        let unreachable = |fault: String| BucketFault::Unreachable { url: url.to_owned(), fault };
-        let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-        let address = format!("{}{path}{query}", base(&self.name, region, self.access.endpoint.as_deref()));
-        let mut request = HttpRequest::get(address.as_str()).map_err(|fault| unreachable(fault.to_string()))?;
-        if let Some(etag) = if_match {
-            request.headers_mut().try_insert("if-match", etag.to_owned()).map_err(|fault| unreachable(fault.to_string()))?;
+    /// The library's view of a folder of the bucket. The folder is part of the address, because the library's paths cannot name every one.
+    fn store(&self, region: &str, folder: &str) -> Result<AmazonS3, BucketFault> {
+        let base = base(&self.name, region, self.access.endpoint.as_deref());
+        let no_address = |fault: String| BucketFault::Unreachable { url: self.url(""), fault: format!("{base} is no address: {fault}") };
+        if let Some(fault) = no_address_because(self.access.endpoint.as_deref().unwrap_or(&base), &base) {
+            return Err(no_address(fault));
         }
-        for (name, value) in self.signature(&address, region, if_match).await? {
-            request.headers_mut().try_insert(name, value).map_err(|fault| unreachable(fault.to_string()))?;
-        }
-        let sent = tokio::time::timeout(PATIENCE, self.connector.call(request)).await.map_err(|_| silent(url))?;
-        sent.map_err(|fault| unreachable(cause_of(&fault)))
-    }
-
-    /// Headers that prove who asks.
-    async fn signature(&self, address: &str, region: &str, if_match: Option<&str>) -> Result<Vec<(&'static str, String)>, BucketFault> {
-        let credentials = self.access.credentials.provide_credentials().await;
-        let identity = credentials.map_err(|fault| BucketFault::NoCredentials(cause_of(&fault)))?.into();
-        // Keys of S3 are not paths: nothing in them is normalised, and they are encoded once.
-        let mut settings = SigningSettings::default();
-        settings.percent_encoding_mode = PercentEncodingMode::Single;
-        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        let at = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(self.clock.now().0).unwrap_or_default());
-        let unsigned =
-            |fault: String| BucketFault::NotS3 { url: address.to_owned(), fault: format!("the request cannot be signed: {fault}") };
-        let params = v4::SigningParams::builder().identity(&identity).region(region).name("s3").time(at).settings(settings).build();
-        let params = params.map_err(|fault| unsigned(fault.to_string()))?.into();
-        let headers = if_match.map(|etag| ("if-match", etag)).into_iter();
-        let signable = SignableRequest::new("GET", address, headers, SignableBody::empty()).map_err(|fault| unsigned(fault.to_string()))?;
-        let (instructions, _) = sign(signable, &params).map_err(|fault| unsigned(fault.to_string()))?.into_parts();
-        let (headers, _) = instructions.into_parts();
-        Ok(headers.into_iter().map(|header| (header.name(), header.value().to_owned())).collect())
+        let backoff = BackoffConfig { init_backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(4), base: 2.0 };
+        AmazonS3Builder::new()
+            .with_bucket_name(&self.name)
+            .with_region(region)
+            .with_endpoint(format!("{base}{folder}"))
+            // The bucket is in it.
+            .with_virtual_hosted_style_request(true)
+            .with_credentials(Arc::new(Signing(self.access.credentials.clone())))
+            .with_retry(RetryConfig { backoff, max_retries: AGAIN, retry_timeout: AFTER })
+            .with_http_connector(self.wire.clone())
+            .build()
+            .map_err(|fault| no_address(cause_of(&fault)))
     }
 }
 
-/// Tries again what may pass: 1, 2 and 4 seconds later.
-async fn patiently<'a, T>(attempt: impl Fn() -> BoxFuture<'a, Result<T, BucketFault>>) -> Result<T, BucketFault> {
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        match attempt().await {
-            Err(fault) if fault.passes() && tried < ATTEMPTS => tokio::time::sleep(Duration::from_secs(1 << (tried - 1))).await,
-            outcome => return outcome,
+/// What requests are signed with, as the library takes it.
+#[derive(Debug)]
+struct Signing(SharedCredentialsProvider);
+
+#[async_trait]
+impl CredentialProvider for Signing {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let missing = |fault: String| object_store::Error::Generic { store: "S3", source: Box::new(WireFault::NoCredentials(fault)) };
+        let found = self.0.provide_credentials().await.map_err(|fault| missing(cause_of(&fault)))?;
+        let (key_id, token) = (found.access_key_id().to_owned(), found.session_token().map(str::to_owned));
+        // Both are sent in headers, and the library panics on what cannot be.
+        if [Some(&key_id), token.as_ref()].into_iter().flatten().any(|text| HeaderValue::from_str(text).is_err()) {
+            return Err(missing("the key's id or the session token has characters in it that cannot be sent, as a line's end".into()));
         }
+        Ok(Arc::new(AwsCredential { key_id, secret_key: found.secret_access_key().to_owned(), token }))
     }
 }
 
-fn silent(url: &str) -> BucketFault {
-    BucketFault::Unreachable { url: url.to_owned(), fault: format!("nothing for {} s", PATIENCE.as_secs()) }
+/// Why requests cannot be sent there. The library takes for granted that they can, and panics: with the parsers of addresses that it has, both of them.
+fn no_address_because(endpoint: &str, base: &str) -> Option<String> {
+    let parsed = url::Url::parse(endpoint).and_then(|_| url::Url::parse(base));
+    let unsent = parsed.err().map(|fault| fault.to_string());
+    unsent.or_else(|| HttpRequest::get(base).err().map(|fault| cause_of(&fault)))
 }
 
-/// The innermost cause: what the network or the system said.
-fn cause_of(fault: &dyn std::error::Error) -> String {
-    let mut innermost = fault;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    innermost.to_string()
-}
-
-async fn read_whole(response: HttpResponse, url: &str) -> Result<Vec<u8>, BucketFault> {
-    let (mut body, mut bytes) = (ByteStream::new(response.into_body()), Vec::new());
-    loop {
-        match tokio::time::timeout(PATIENCE, body.next()).await.map_err(|_| silent(url))? {
-            None => return Ok(bytes),
-            Some(Ok(piece)) if bytes.len() + piece.len() > MOST_BYTES => {
-                return Err(BucketFault::NotS3 { url: url.to_owned(), fault: format!("more than {MOST_BYTES} bytes") });
-            }
-            Some(Ok(piece)) => bytes.extend_from_slice(&piece),
-            Some(Err(fault)) => return Err(BucketFault::Unreachable { url: url.to_owned(), fault: cause_of(&fault) }),
-        }
+/// What went wrong, said of an address.
+fn about(url: &str, fault: WireFault) -> BucketFault {
+    let url = url.to_owned();
+    match fault {
+        WireFault::NoCredentials(fault) => BucketFault::NoCredentials(fault),
+        WireFault::Unreachable(fault) => BucketFault::Unreachable { url, fault },
+        WireFault::Refused { status: 412, .. } => BucketFault::Replaced { url },
+        WireFault::Refused { status, code, message, .. } => BucketFault::Refused { url, status, code, message },
+        WireFault::NotS3(fault) => BucketFault::NotS3 { url, fault },
     }
 }
 
-async fn refused(response: HttpResponse, url: &str) -> BucketFault {
-    let status = response.status().as_u16();
-    if status == 412 {
-        return BucketFault::Replaced { url: url.to_owned() };
+fn object_of(listed: ObjectMeta) -> Result<Object, String> {
+    let key = key_of(&listed.location);
+    match listed.e_tag {
+        None => Err(format!("{key} is listed without its ETag")),
+        Some(etag) if !is_header(&etag) => Err(format!("{key} is listed with the ETag {etag:?}; expected a hash in quotes")),
+        Some(etag) => Ok(Object { key, etag, size: listed.size, modified: Timestamp(listed.last_modified.timestamp_millis()) }),
     }
-    let body = read_whole(response, url).await.unwrap_or_default();
-    let (code, message) =
-        std::str::from_utf8(&body).ok().and_then(error_of).unwrap_or_else(|| ("without a code".into(), "no reason given".into()));
-    BucketFault::Refused { url: url.to_owned(), status, code, message }
 }
 
 fn is_region(text: &str) -> bool {
@@ -408,89 +407,10 @@ fn base(bucket: &str, region: &str, endpoint: Option<&str>) -> String {
     }
 }
 
-/// RFC 3986: everything but unreserved characters; in keys slashes stay.
-fn encoded(text: &str, is_key: bool) -> String {
-    match is_key {
-        true => text.split('/').map(percent_encoded).collect::<Vec<_>>().join("/"),
-        false => percent_encoded(text),
-    }
+/// RFC 3986: everything but unreserved characters and slashes.
+fn encoded(folder: &str) -> String {
+    folder.split('/').map(percent_encoded).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_location_names_a_bucket() {
-        let found: Location = "s3://company-billing/exports/lowtide/".parse().unwrap();
-        assert_eq!(
-            (found.bucket.as_str(), found.prefix.as_str(), found.to_string().as_str()),
-            ("company-billing", "exports/lowtide/", "s3://company-billing/exports/lowtide/")
-        );
-        assert_eq!("s3://bucket".parse::<Location>().unwrap().prefix, "");
-        for bad in ["bucket/x", "https://bucket.s3.amazonaws.com/x", "s3://", "s3://UPPER/x", "s3://a@b/x", "s3://../x", ""] {
-            assert!(bad.parse::<Location>().unwrap_err().contains("as in s3://company-billing/exports/"), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_bucket_is_asked_where_it_is() {
-        assert_eq!(base("b", "eu-west-1", None), "https://b.s3.eu-west-1.amazonaws.com");
-        assert_eq!(base("a.b", "eu-west-1", None), "https://s3.eu-west-1.amazonaws.com/a.b");
-        assert_eq!(base("b", "cn-north-1", None), "https://b.s3.cn-north-1.amazonaws.com.cn");
-        assert_eq!(base("b", "us-east-1", Some("http://127.0.0.1:5000/")), "http://127.0.0.1:5000/b");
-        assert_eq!(encoded("a b/c+d=é", true), "a%20b/c%2Bd%3D%C3%A9");
-        assert_eq!(encoded("a/b", false), "a%2Fb");
-        assert!(is_region("us-gov-west-1") && !is_region("evil.example/") && !is_region(""));
-    }
-
-    struct Now;
-    impl Clock for Now {
-        fn now(&self) -> Timestamp {
-            Timestamp(1_784_555_070_000)
-        }
-    }
-
-    /// A bucket whose server gives one answer to each request in turn, and ends.
-    async fn answering(answers: Vec<String>) -> Bucket {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            for answer in answers {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let _ = stream.read(&mut [0; 8_192]).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
-                let _ = stream.shutdown().await;
-            }
-        });
-        let credentials = aws_credential_types::Credentials::new("AKID", "key-of-a-test-61d0", None, None, "test");
-        let access =
-            Access { credentials: SharedCredentialsProvider::new(credentials), endpoint: Some(endpoint), region: "us-east-1".into() };
-        Bucket::new("bucket", access, Arc::new(Now))
-    }
-
-    fn ok(body: &str) -> String {
-        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-    }
-
-    #[tokio::test]
-    async fn what_is_longer_than_it_is_listed_is_not_taken() {
-        let page = |n: usize| {
-            ok(&format!(
-                "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>{n}</NextContinuationToken><Contents><Key>k{n}</Key>\
-                 <LastModified>2026-08-03T10:15:00.000Z</LastModified><ETag>&quot;7&quot;</ETag><Size>3</Size></Contents></ListBucketResult>"
-            ))
-        };
-        let fault = answering((0..9).map(page).collect()).await.list_of_at_most("p", 3).await.unwrap_err().to_string();
-        assert!(fault.contains("more than 3 objects; name what is to be fetched by a longer prefix"), "{fault}");
-
-        let object = Object { key: "k".into(), etag: "\"7\"".into(), size: 3, modified: Timestamp(0) };
-        let to = std::env::temp_dir().join(format!("lowtide-bucket-{}", std::process::id()));
-        let done = answering(vec![ok(&"x".repeat(1 << 20))]).await.download_once(&object, &to).await;
-        let written = std::fs::metadata(&to).unwrap().len();
-        std::fs::remove_file(&to).unwrap();
-        assert!(matches!(&done, Err(BucketFault::Cut { expected: 3, received, .. }) if *received > 3), "{done:?}");
-        assert_eq!(written, 0, "no byte of it");
-    }
-}
+pub(super) mod tests;

@@ -80,7 +80,7 @@ pub async fn keep(hourly: Hourly, leading: watch::Receiver<bool>) {
 /// One look at one place; gives how many statements were taken.
 async fn round(hourly: &Hourly, what: What, location: &Location, refused: &mut BTreeSet<(String, String)>) -> Result<usize, FetchFault> {
     let now = hourly.clock.now();
-    let bucket = Bucket::new(&location.bucket, hourly.access.clone(), Arc::clone(&hourly.clock));
+    let bucket = Bucket::new(&location.bucket, hourly.access.clone());
     let since = (now - BACK).to_date();
     let options = Options::default();
     let request = Request { what, location: location.clone(), since, again: false, options, folder: std::env::temp_dir() };

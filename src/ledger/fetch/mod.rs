@@ -7,6 +7,7 @@ mod answers;
 mod bucket;
 mod hourly;
 mod layout;
+mod wire;
 
 pub use bucket::{Access, Bucket, BucketFault, Location, Object};
 pub use hourly::{Found, Hourly, keep};

@@ -5,6 +5,8 @@
 //! tagged as theirs, which the bill has already, are left out.
 //! Source: the FOCUS specification, <https://focus.finops.org>; 1.3 names the provider by `ServiceProviderName`.
 
+mod mapping;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::ops::Bound;
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::PgConnection;
 
+pub use self::mapping::Mapping;
 use super::checks::{Check, Checks};
 use super::costs::{Content, Paid, owner_of, store};
 use super::delivery::{Delivery, each_file_once, newest_of, versions as versions_of};
@@ -97,68 +100,6 @@ fn only_known_columns(line: &Line, checks: &mut Checks) -> Result<(), ImportFaul
     checks.refuse(Check::UnknownColumns, || {
         format!("{}: FOCUS has no columns {}, and columns of a provider's own begin with x_", line.path.display(), unknown.join(", "))
     })
-}
-
-/// Their tags for our labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mapping {
-    /// By label (team, service, environment, cost_center, product_area, component, workload, model): the tags that say it, the first that is there holds.
-    tags: BTreeMap<String, Vec<String>>,
-    /// The file that says so.
-    pub(super) file: Option<ReadFile>,
-}
-
-/// The labels that tags may be mapped to.
-const LABELS: [&str; 8] = ["team", "service", "environment", "cost_center", "product_area", "component", "workload", MODEL];
-
-/// The label that says which model of an AI vendor a row is of. Vendors name it in a column of their own as well.
-const MODEL: &str = "model";
-
-impl Default for Mapping {
-    /// Tags of our own names, with hyphens or underscores.
-    fn default() -> Self {
-        let names = |label: &&str| (label.to_string(), vec![label.to_string(), label.replace('_', "-")]);
-        Mapping { tags: LABELS.iter().map(names).collect(), file: None }
-    }
-}
-
-impl Mapping {
-    /// Reads a file with the columns `label,tag`: a line for each tag, the more important first.
-    ///
-    /// # Errors
-    /// [`ImportFault`].
-    pub fn read(path: &Path) -> Result<Mapping, ImportFault> {
-        let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let file = each_line(
-            path,
-            &["label", "tag"],
-            |_| true,
-            |line| {
-                let expected = "one of team, service, environment, cost_center, product_area, component, workload, model";
-                let label = line.need("label", expected)?.replace('-', "_");
-                if !LABELS.contains(&label.as_str()) {
-                    return Err(line.fault("label", &label, expected));
-                }
-                tags.entry(label).or_default().push(line.need("tag", "the name of a tag")?.to_owned());
-                Ok(())
-            },
-        )?;
-        Ok(Mapping { tags, file: Some(file) })
-    }
-
-    fn label(&self, label: &str, tags: &Tags) -> Option<String> {
-        self.tags.get(label)?.iter().find_map(|tag| tags.get(tag)).map(str::to_owned)
-    }
-
-    /// The model that a row is of: by a tag, or by a column of that name, as `x_Model`.
-    fn model(&self, line: &Line, tags: &Tags) -> Option<String> {
-        self.tags.get(MODEL)?.iter().find_map(|name| tags.get(name).or_else(|| line.get(&column_name(name)))).map(str::to_owned)
-    }
-
-    /// Whether a column says a label.
-    fn is_read(&self, column: &str) -> bool {
-        self.tags.get(MODEL).is_some_and(|names| names.iter().any(|name| column_name(name) == column))
-    }
 }
 
 /// An amount that names a machine, or a claim by its tag, until it is known whether it is ours.
@@ -480,6 +421,7 @@ fn over_days(from: Timestamp, to: Timestamp, amount: MicroUsd) -> Vec<(Timestamp
 
 #[cfg(test)]
 mod tests {
+    use super::mapping::LABELS;
     use super::*;
     use crate::mutation::REACH;
 
@@ -490,20 +432,6 @@ mod tests {
         assert_eq!(days.iter().map(|(_, amount)| amount.0).collect::<Vec<_>>(), [25_000, 50_000, 25_001]);
         assert_eq!(over_days(at(0), at(24), MicroUsd(7)), [(at(0), MicroUsd(7))]);
         assert_eq!(over_days(at(5), at(5), MicroUsd(-7)), [(at(0), MicroUsd(-7))]);
-    }
-
-    #[test]
-    fn the_first_tag_that_is_there_says_the_label() {
-        let path = std::env::temp_dir().join(format!("lowtide-mapping-{}.csv", std::process::id()));
-        std::fs::write(&path, "label,tag\nteam,Squad\nteam,owner\ncost-center,CC\n").unwrap();
-        let mapping = Mapping::read(&path).unwrap();
-        std::fs::write(&path, "label,tag\nteem,Squad\n").unwrap();
-        let fault = Mapping::read(&path).unwrap_err().to_string();
-        std::fs::remove_file(&path).unwrap();
-        let tags = Tags::read(r#"{"Owner": "b", "user:cc": 17}"#).unwrap();
-        assert_eq!((mapping.label("team", &tags), mapping.label("cost_center", &tags)), (Some("b".into()), Some("17".into())));
-        assert_eq!(mapping.label("service", &tags), None);
-        assert!(fault.contains("expected one of team"), "{fault}");
     }
 
     const ROWS: &str = "BillingAccountId,BillingPeriodStart,ChargePeriodStart,ChargePeriodEnd,EffectiveCost,BillingCurrency,ServiceName,ServiceCategory,ChargeCategory,\

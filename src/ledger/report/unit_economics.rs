@@ -147,7 +147,10 @@ pub async fn unit_economics(
 fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static str) {
     let six = |names: &[&str]| names.iter().map(|name| format!("e.{name}::numeric(24,6)::text AS {name}")).collect::<Vec<_>>().join(", ");
     let plain = |names: &[&str]| names.iter().map(|name| format!("trim_scale(e.{name})::text AS {name}")).collect::<Vec<_>>().join(", ");
-    let parts = six(&["machines_usd", "vendor_api_usd", "transfer_usd", "storage_usd", "other_usd", "cost_usd"]);
+    let what_for = ["machines_usd", "vendor_api_usd", "transfer_usd", "storage_usd", "other_usd"];
+    let parts = six(&what_for.into_iter().chain(["cost_usd"]).collect::<Vec<_>>());
+    // After what there was before: files are read by position too.
+    let billed_and_parts = six(&["billed_usd"].into_iter().chain(what_for).collect::<Vec<_>>());
     let per_token = ["usd_per_1000_tokens_in", "usd_per_1000_tokens_out", "usd_per_1000_tokens"];
     let shares = ["requests_coverage_percent", "tokens_coverage_percent"];
     let per_token_and_share: Vec<&str> = per_token.into_iter().chain(shares).collect();
@@ -159,7 +162,7 @@ fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static 
                 six(&["cost_usd"]),
                 plain(&["requests", "tokens_in", "tokens_out", "usd_per_request"]),
                 plain(&per_token_and_share),
-                six(&["billed_usd"])
+                billed_and_parts
             ),
             "e.cost_usd DESC, e.workload_namespace, e.workload_name",
         ),
@@ -182,7 +185,7 @@ fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static 
                 six(&["cost_usd"]),
                 plain(&["requests", "tokens_in", "tokens_out", "usd_per_request"]),
                 plain(&per_token_and_share),
-                six(&["billed_usd"])
+                billed_and_parts
             ),
             "e.cost_usd DESC, e.model",
         ),

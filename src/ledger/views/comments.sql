@@ -675,6 +675,11 @@ COMMENT ON COLUMN ledger.unit_economics_by_model.usd_per_1000_tokens_out IS 'the
 COMMENT ON COLUMN ledger.unit_economics_by_model.usd_per_1000_tokens IS 'the whole cost by 1,000 tokens, in and out together';
 COMMENT ON COLUMN ledger.unit_economics_by_model.requests_coverage_percent IS 'share of what its endpoints cost that lies in hours whose requests are known';
 COMMENT ON COLUMN ledger.unit_economics_by_model.billed_usd IS 'part of the cost for which vendors'' bills name the model; the rest is a share by tokens';
+COMMENT ON COLUMN ledger.unit_economics_by_model.machines_usd IS 'its share of the machines of its endpoints, as in ai_cost_month; the five add up to cost_usd';
+COMMENT ON COLUMN ledger.unit_economics_by_model.vendor_api_usd IS 'what vendors bill for its name, and its share of what their bills name no model for';
+COMMENT ON COLUMN ledger.unit_economics_by_model.transfer_usd IS 'the same of data transfer';
+COMMENT ON COLUMN ledger.unit_economics_by_model.storage_usd IS 'the same of storage';
+COMMENT ON COLUMN ledger.unit_economics_by_model.other_usd IS 'the same of the rest';
 COMMENT ON COLUMN ledger.unit_economics_by_model.tokens_coverage_percent IS 'the same for tokens: the least of the shares that the costs by token rest on';
 COMMENT ON VIEW ledger.unit_cost_percentiles IS 'What a unit cost over endpoints and hours, weighted by units, by month: half of all requests came in hours of endpoints in which one cost at most p50.';
 COMMENT ON COLUMN ledger.unit_cost_percentiles.month IS 'first day of the month';

@@ -151,15 +151,26 @@ CREATE OR REPLACE FUNCTION ledger.is_wanted(labels jsonb, team text, service tex
         AND (labels -> 'component' IS NULL OR labels -> 'component' ? coalesce(component, '(untagged)'))
         AND (labels -> 'workload' IS NULL OR labels -> 'workload' ? coalesce(CASE namespace WHEN '' THEN name ELSE namespace || '/' || name END, '(none)')));
 
--- Cost by clock hour. An instance-hour lies across two of them: its shares are spread evenly over its time; egress stays at its moment.
+-- What a cost is for: machines, api (vendors' APIs), transfer, storage or other. What a bill gives back on a machine counts with machines. Other costs are vendors'
+-- APIs unless their component says otherwise.
+CREATE OR REPLACE FUNCTION ledger.part_of(line text, component text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN line IN ('egress', 'transfer', 'nat') THEN 'transfer' WHEN line = 'volume' THEN 'storage' WHEN line IN ('tax', 'fee') THEN 'other'
+                WHEN line <> 'overhead' THEN 'machines' WHEN coalesce(component, 'api') IN ('api', 'transfer', 'storage') THEN coalesce(component, 'api')
+                ELSE 'other' END;
+
+-- Cost by clock hour, and what for. An instance-hour lies across two of them: its shares are spread evenly over its time; egress stays at its moment.
 CREATE FUNCTION ledger.hourly_cost(from_at timestamptz, to_at timestamptz)
 RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, team text, service text, environment text, cost_center text, product_area text,
-               component text, cost_usd numeric, useful_gpu_ms numeric)
+               component text, cost_usd numeric, useful_gpu_ms numeric, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric,
+               storage_usd numeric, other_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, sum(s.cost_usd * h.part),
-           coalesce(sum(s.gpu_ms * h.part) FILTER (WHERE s.line = 'pod'), 0)
+           coalesce(sum(s.gpu_ms * h.part) FILTER (WHERE s.line = 'pod'), 0),
+           coalesce(sum(s.cost_usd * h.part) FILTER (WHERE s.what_for = 'machines'), 0), coalesce(sum(s.cost_usd * h.part) FILTER (WHERE s.what_for = 'api'), 0),
+           coalesce(sum(s.cost_usd * h.part) FILTER (WHERE s.what_for = 'transfer'), 0), coalesce(sum(s.cost_usd * h.part) FILTER (WHERE s.what_for = 'storage'), 0),
+           coalesce(sum(s.cost_usd * h.part) FILTER (WHERE s.what_for = 'other'), 0)
     FROM (
-        SELECT p.*, ledger.ms(p.at) AS at_ms, ledger.length_of(p.at, p.span_ms, e.ended, p.at + interval '1 minute') AS length_ms
+        SELECT p.*, ledger.part_of(p.line, p.component) AS what_for, ledger.ms(p.at) AS at_ms, ledger.length_of(p.at, p.span_ms, e.ended, p.at + interval '1 minute') AS length_ms
         FROM ledger.share p LEFT JOIN (
             SELECT DISTINCT ON (claim_uid) claim_uid, at AS ended FROM ledger.interval_closed
             WHERE at >= from_at - interval '1 hour' AND at < to_at + interval '1 hour' AND posted_at < (SELECT ledger.known_before())
@@ -200,9 +211,8 @@ $$;
 
 CREATE VIEW ledger.unit_cost_hourly AS SELECT * FROM ledger.unit_cost('-infinity', 'infinity');
 
--- What AI cost, by month and endpoint (a workload; an empty one is costs that name none), and what for. What a bill gives back on a machine counts with
--- machines. Other costs are vendors' APIs unless their component says otherwise. This and what follows is of days that are over: a running month's revenue and
--- costs may have been entered for all of it.
+-- What AI cost, by month and endpoint (a workload; an empty one is costs that name none), and what for. This and what follows is of days that are over: a running
+-- month's revenue and costs may have been entered for all of it.
 CREATE FUNCTION ledger.ai_cost_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (month date, workload_namespace text, workload_name text, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric,
                storage_usd numeric, other_usd numeric, cost_usd numeric)
@@ -211,23 +221,25 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
            sum(cost_usd) FILTER (WHERE part = 'machines'), sum(cost_usd) FILTER (WHERE part = 'api'), sum(cost_usd) FILTER (WHERE part = 'transfer'),
            sum(cost_usd) FILTER (WHERE part = 'storage'), sum(cost_usd) FILTER (WHERE part = 'other'), sum(cost_usd)
     FROM (SELECT day, workload_namespace, workload_name, cost_usd,
-                 CASE WHEN line IN ('egress', 'transfer', 'nat') THEN 'transfer' WHEN line = 'volume' THEN 'storage' WHEN line IN ('tax', 'fee') THEN 'other'
-                      WHEN line <> 'overhead' THEN 'machines' WHEN coalesce(component, 'api') IN ('api', 'transfer', 'storage') THEN coalesce(component, 'api')
-                      ELSE 'other' END AS part
+                 ledger.part_of(line, component) AS part
           FROM ledger.share_daily s WHERE day >= from_day AND day < to_day AND day < (SELECT ledger.open_day())
             AND ledger.is_wanted(labels, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, s.workload_namespace, s.workload_name)) s
     GROUP BY 1, 2, 3
 $$;
 
--- What a filter leaves of the hours of each workload, and which part of the hour that is.
+-- What a filter leaves of the hours of each workload, what for, and which part of the hour that is.
 CREATE FUNCTION ledger.wanted_cost(from_at timestamptz, to_at timestamptz, labels jsonb)
-RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, cost_usd numeric, part numeric)
+RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, cost_usd numeric, part numeric, machines_usd numeric, vendor_api_usd numeric,
+               transfer_usd numeric, storage_usd numeric, other_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT hour, workload_namespace, workload_name, wanted, CASE WHEN wanted = whole THEN 1 ELSE wanted / nullif(whole, 0) END
-    FROM (SELECT h.hour, h.workload_namespace, h.workload_name, sum(h.cost_usd) AS whole,
-                 sum(h.cost_usd) FILTER (WHERE ledger.is_wanted(labels, h.team, h.service, h.environment, h.cost_center, h.product_area, h.component,
-                                                                h.workload_namespace, h.workload_name)) AS wanted
-          FROM ledger.hourly_cost(from_at, to_at) h GROUP BY 1, 2, 3) x
+    SELECT hour, workload_namespace, workload_name, wanted, CASE WHEN wanted = whole THEN 1 ELSE wanted / nullif(whole, 0) END, machines, api, transfer, storage, other
+    FROM (SELECT h.hour, h.workload_namespace, h.workload_name, sum(h.cost_usd) AS whole, sum(h.cost_usd) FILTER (WHERE is_wanted) AS wanted,
+                 sum(h.machines_usd) FILTER (WHERE is_wanted) AS machines, sum(h.vendor_api_usd) FILTER (WHERE is_wanted) AS api,
+                 sum(h.transfer_usd) FILTER (WHERE is_wanted) AS transfer, sum(h.storage_usd) FILTER (WHERE is_wanted) AS storage,
+                 sum(h.other_usd) FILTER (WHERE is_wanted) AS other
+          FROM (SELECT c.*, ledger.is_wanted(labels, c.team, c.service, c.environment, c.cost_center, c.product_area, c.component, c.workload_namespace,
+                                             c.workload_name) AS is_wanted
+                FROM ledger.hourly_cost(from_at, to_at) c) h GROUP BY 1, 2, 3) x
     WHERE wanted IS NOT NULL
 $$;
 
@@ -335,17 +347,22 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     FROM cost c FULL JOIN units u USING (ns, name) FULL JOIN people p USING (ns, name) FULL JOIN earned e USING (ns, name)
 $$;
 
--- What vendors' bills name a model for, by day and endpoint: of a filter for labels the part that is wanted. What names no endpoint is in no cost per unit.
+-- What vendors' bills name a model for, by day and endpoint, and what for: of a filter for labels the part that is wanted. What names no endpoint is in no cost per
+-- unit.
 CREATE FUNCTION ledger.billed_models(from_day date, to_day date, labels jsonb DEFAULT '{}')
-RETURNS TABLE (day date, workload_namespace text, workload_name text, model text, cost_usd numeric, whole_usd numeric)
+RETURNS TABLE (day date, workload_namespace text, workload_name text, model text, cost_usd numeric, whole_usd numeric, vendor_api_usd numeric,
+               transfer_usd numeric, storage_usd numeric, other_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT ledger.utc_day(c.at), w.workload_namespace, w.workload_name, c.model,
-           coalesce(sum(c.cost_usd) FILTER (WHERE ledger.is_wanted(labels, w.team, w.service, w.environment, w.cost_center, w.product_area, w.component,
-                                                                   w.workload_namespace, w.workload_name)), 0), sum(c.cost_usd)
-    FROM ledger.external_cost c JOIN ledger.workload_version w ON w.id = c.workload
-    WHERE c.model IS NOT NULL AND c.statement IS NOT NULL AND w.workload_namespace <> '' AND c.posted_at < (SELECT ledger.known_before())
-      AND c.at >= from_day::timestamp AT TIME ZONE 'UTC' AND c.at < least(to_day, ledger.open_day())::timestamp AT TIME ZONE 'UTC'
-    GROUP BY 1, 2, 3, 4 HAVING sum(c.lines) > 0
+    SELECT ledger.utc_day(at), workload_namespace, workload_name, model, coalesce(sum(cost_usd) FILTER (WHERE is_wanted), 0), sum(cost_usd),
+           coalesce(sum(cost_usd) FILTER (WHERE is_wanted AND part = 'api'), 0), coalesce(sum(cost_usd) FILTER (WHERE is_wanted AND part = 'transfer'), 0),
+           coalesce(sum(cost_usd) FILTER (WHERE is_wanted AND part = 'storage'), 0), coalesce(sum(cost_usd) FILTER (WHERE is_wanted AND part = 'other'), 0)
+    FROM (SELECT c.at, w.workload_namespace, w.workload_name, c.model, c.cost_usd, c.lines, ledger.part_of('overhead', w.component) AS part,
+                 ledger.is_wanted(labels, w.team, w.service, w.environment, w.cost_center, w.product_area, w.component, w.workload_namespace,
+                                  w.workload_name) AS is_wanted
+          FROM ledger.external_cost c JOIN ledger.workload_version w ON w.id = c.workload
+          WHERE c.model IS NOT NULL AND c.statement IS NOT NULL AND w.workload_namespace <> '' AND c.posted_at < (SELECT ledger.known_before())
+            AND c.at >= from_day::timestamp AT TIME ZONE 'UTC' AND c.at < least(to_day, ledger.open_day())::timestamp AT TIME ZONE 'UTC') x
+    GROUP BY 1, 2, 3, 4 HAVING sum(lines) > 0
 $$;
 
 -- A part of a whole by tokens, where none are known by requests, else in equal parts.
@@ -354,17 +371,22 @@ CREATE OR REPLACE FUNCTION ledger.by_tokens(tokens numeric, all_tokens numeric, 
     RETURN CASE WHEN all_tokens > 0 THEN coalesce(tokens, 0) / all_tokens WHEN all_requests > 0 THEN coalesce(requests, 0) / all_requests
                 ELSE 1.0 / models END;
 
--- Hours of endpoints by model: what each model cost and produced. What a vendor's bill names a model for is that model's, spread over its hours of the day by
+-- What is left of a difference of divisions, where nothing is left.
+CREATE OR REPLACE FUNCTION ledger.rest_of(whole numeric, named numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN abs(whole - coalesce(named, 0)) < 0.000000001 THEN 0 ELSE whole - coalesce(named, 0) END;
+
+-- Hours of endpoints by model: what each model cost, what for, and what it produced. What a vendor's bill names a model for is that model's, spread over its hours of the day by
 -- its tokens. The rest of an hour's cost goes to the models that no bill of the day names, or where each is named to all of them, by their tokens, where no tokens
 -- are known by requests.
 CREATE FUNCTION ledger.model_hours(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, model text, cost_usd numeric, requests numeric, tokens_in numeric,
-               tokens_out numeric, tokens numeric, billed_usd numeric)
+               tokens_out numeric, tokens numeric, billed_usd numeric, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric,
+               storage_usd numeric, other_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH bounds AS (
         SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, least(to_day, ledger.open_day())::timestamp AT TIME ZONE 'UTC' AS next
     ), cost AS MATERIALIZED (
-        SELECT h.hour, h.workload_namespace, h.workload_name, h.cost_usd AS cost, h.part FROM bounds b, LATERAL ledger.wanted_cost(b.first, b.next, labels) h
+        SELECT h.*, h.cost_usd AS cost FROM bounds b, LATERAL ledger.wanted_cost(b.first, b.next, labels) h
     ), open AS MATERIALIZED (
         SELECT DISTINCT ledger.utc_day(u.hour) AS day, u.workload_namespace, u.workload_name, v.vendor
         FROM bounds b, LATERAL ledger.usage_of(b.first, b.next) u, unnest(u.vendors) AS v(vendor)
@@ -380,39 +402,45 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         SELECT * FROM ledger.billed_models(from_day, to_day, labels)
     ), named AS (
         -- Of a day of other costs each hour has an equal part.
-        SELECT day, workload_namespace, workload_name, sum(cost_usd) / 24 AS wanted, sum(whole_usd) / 24 AS whole FROM billed GROUP BY 1, 2, 3
+        SELECT day, workload_namespace, workload_name, sum(cost_usd) / 24 AS wanted, sum(whole_usd) / 24 AS whole, sum(vendor_api_usd) / 24 AS api,
+               sum(transfer_usd) / 24 AS transfer, sum(storage_usd) / 24 AS storage, sum(other_usd) / 24 AS other FROM billed GROUP BY 1, 2, 3
     ), known AS (
         SELECT u.*, r.rest, CASE WHEN n.day IS NULL THEN c.part ELSE round(r.rest / nullif(c.cost / nullif(c.part, 0) - n.whole, 0), 12) END AS part_of_rest,
-               m.cost_usd AS billed, m.whole_usd AS whole_billed, ledger.utc_day(u.hour) AS day,
+               c.machines_usd AS machines, ledger.rest_of(c.vendor_api_usd, n.api) AS api, ledger.rest_of(c.transfer_usd, n.transfer) AS transfer,
+               ledger.rest_of(c.storage_usd, n.storage) AS storage, ledger.rest_of(c.other_usd, n.other) AS other,
+               m.cost_usd AS billed, m.whole_usd AS whole_billed, coalesce(m.vendor_api_usd, 0) AS billed_api, coalesce(m.transfer_usd, 0) AS billed_transfer,
+               coalesce(m.storage_usd, 0) AS billed_storage, coalesce(m.other_usd, 0) AS billed_other, ledger.utc_day(u.hour) AS day,
                m.model IS NULL OR bool_and(m.model IS NOT NULL) OVER (PARTITION BY u.hour, u.workload_namespace, u.workload_name) AS has_rest
         FROM used u JOIN cost c USING (hour, workload_namespace, workload_name)
         LEFT JOIN named n ON (n.day, n.workload_namespace, n.workload_name) = (ledger.utc_day(u.hour), u.workload_namespace, u.workload_name)
         LEFT JOIN billed m ON (m.day, m.workload_namespace, m.workload_name, m.model) = (ledger.utc_day(u.hour), u.workload_namespace, u.workload_name, u.model)
-        -- What is left of a division is nothing.
-        CROSS JOIN LATERAL (SELECT CASE WHEN abs(c.cost - coalesce(n.wanted, 0)) < 0.000000001 THEN 0 ELSE c.cost - coalesce(n.wanted, 0) END AS rest) r
+        CROSS JOIN LATERAL (SELECT ledger.rest_of(c.cost, n.wanted) AS rest) r
     ), shared AS (
         -- Of a filter for labels the units of a model are its part of what is billed for it, of other models that of the rest.
         SELECT k.*, CASE WHEN labels = '{}' THEN 1 WHEN billed IS NOT NULL THEN billed / nullif(whole_billed, 0) ELSE part_of_rest END AS part,
-               coalesce(billed * ledger.by_tokens(tokens, sum(tokens) OVER of_day, requests, sum(requests) OVER of_day, count(*) OVER of_day), 0) AS of_bill,
+               ledger.by_tokens(tokens, sum(tokens) OVER of_day, requests, sum(requests) OVER of_day, count(*) OVER of_day) AS of_bill,
                -- Tokens of some and requests of all: by tokens the others would cost nothing.
-               CASE WHEN has_rest THEN rest * ledger.by_tokens(tokens, CASE WHEN count(tokens) OVER of_hour = count(*) OVER of_hour OR count(requests) OVER of_hour < count(*) OVER of_hour
-                                                                           THEN sum(tokens) OVER of_hour END,
-                                                               requests, sum(requests) OVER of_hour, count(*) OVER of_hour)
+               CASE WHEN has_rest THEN ledger.by_tokens(tokens, CASE WHEN count(tokens) OVER of_hour = count(*) OVER of_hour OR count(requests) OVER of_hour < count(*) OVER of_hour
+                                                                    THEN sum(tokens) OVER of_hour END,
+                                                        requests, sum(requests) OVER of_hour, count(*) OVER of_hour)
                     ELSE 0 END AS of_rest
         FROM known k
         WINDOW of_day AS (PARTITION BY day, workload_namespace, workload_name, model),
                of_hour AS (PARTITION BY hour, workload_namespace, workload_name, has_rest)
     )
-    SELECT hour, workload_namespace, workload_name, coalesce(model, '(no model named)'), of_bill + of_rest, requests * part, tokens_in * part, tokens_out * part,
-           tokens * part, of_bill
-    FROM shared WHERE part <> 0 OR of_bill + of_rest <> 0
+    SELECT hour, workload_namespace, workload_name, coalesce(model, '(no model named)'), c.billed + rest * of_rest, requests * part, tokens_in * part,
+           tokens_out * part, tokens * part, c.billed, machines * of_rest, billed_api * of_bill + api * of_rest, billed_transfer * of_bill + transfer * of_rest,
+           billed_storage * of_bill + storage * of_rest, billed_other * of_bill + other * of_rest
+    FROM shared CROSS JOIN LATERAL (SELECT coalesce(shared.billed * of_bill, 0) AS billed) c
+    WHERE part <> 0 OR c.billed + rest * of_rest <> 0
 $$;
 
 -- The same by model.
 CREATE FUNCTION ledger.unit_economics_by_model_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (model text, endpoints bigint, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, usd_per_request numeric,
                usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric, requests_coverage_percent numeric,
-               tokens_coverage_percent numeric, billed_usd numeric)
+               tokens_coverage_percent numeric, billed_usd numeric, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric, storage_usd numeric,
+               other_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH hours AS MATERIALIZED (SELECT * FROM ledger.model_hours(from_day, to_day, labels)), of_hours AS (
         -- Of an hour in which a model was not asked for its usage is known: none.
@@ -436,7 +464,9 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
            round(1000 * sum(h.cost_usd) FILTER (WHERE h.tokens_in IS NOT NULL) / nullif(sum(h.tokens_in), 0), 12),
            round(1000 * sum(h.cost_usd) FILTER (WHERE h.tokens_out IS NOT NULL) / nullif(sum(h.tokens_out), 0), 12),
            round(1000 * sum(h.cost_usd) FILTER (WHERE h.tokens IS NOT NULL) / nullif(sum(h.tokens), 0), 12),
-           round(100 * min(r.requests) / nullif(min(r.whole), 0), 1), round(100 * min(r.tokens) / nullif(min(r.whole), 0), 1), round(sum(h.billed_usd), 10)
+           round(100 * min(r.requests) / nullif(min(r.whole), 0), 1), round(100 * min(r.tokens) / nullif(min(r.whole), 0), 1), round(sum(h.billed_usd), 10),
+           round(sum(h.machines_usd), 10), round(sum(h.vendor_api_usd), 10), round(sum(h.transfer_usd), 10), round(sum(h.storage_usd), 10),
+           round(sum(h.other_usd), 10)
     FROM hours h LEFT JOIN rests r USING (model) GROUP BY h.model
 $$;
 
@@ -444,7 +474,8 @@ $$;
 CREATE FUNCTION ledger.unit_economics_of_models(from_day date, to_day date, labels jsonb, models text[])
 RETURNS TABLE (workload_namespace text, workload_name text, cost_usd numeric, cost_percent_of_models numeric, requests numeric, tokens_in numeric,
                tokens_out numeric, usd_per_request numeric, usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric,
-               requests_coverage_percent numeric, tokens_coverage_percent numeric, billed_usd numeric)
+               requests_coverage_percent numeric, tokens_coverage_percent numeric, billed_usd numeric, machines_usd numeric, vendor_api_usd numeric,
+               transfer_usd numeric, storage_usd numeric, other_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH wanted AS (SELECT h.*, h.model = ANY (models) AS of_models FROM ledger.model_hours(from_day, to_day, labels) h)
     SELECT workload_namespace, workload_name, round(sum(cost_usd) FILTER (WHERE of_models), 10),
@@ -457,7 +488,9 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
            round(100 * sum(cost_usd) FILTER (WHERE of_models AND requests IS NOT NULL) / nullif(sum(cost_usd) FILTER (WHERE of_models), 0), 1),
            round(100 * least(sum(cost_usd) FILTER (WHERE of_models AND tokens_in IS NOT NULL), sum(cost_usd) FILTER (WHERE of_models AND tokens_out IS NOT NULL),
                              sum(cost_usd) FILTER (WHERE of_models AND tokens IS NOT NULL)) / nullif(sum(cost_usd) FILTER (WHERE of_models), 0), 1),
-           round(sum(billed_usd) FILTER (WHERE of_models), 10)
+           round(sum(billed_usd) FILTER (WHERE of_models), 10), round(sum(machines_usd) FILTER (WHERE of_models), 10),
+           round(sum(vendor_api_usd) FILTER (WHERE of_models), 10), round(sum(transfer_usd) FILTER (WHERE of_models), 10),
+           round(sum(storage_usd) FILTER (WHERE of_models), 10), round(sum(other_usd) FILTER (WHERE of_models), 10)
     FROM wanted GROUP BY 1, 2 HAVING bool_or(of_models)
 $$;
 

@@ -3,7 +3,8 @@
 //! Decides: which line is about which instance-hour, how an amount is split over several, and which time a line confirms. A line of a clock hour speaks of
 //! that hour. One that is longer (reports by the day or the month) confirms the time in which the machine ran within its span where its use is
 //! that time. Where it says less use, nobody can tell which part it is about: its amount and its use are spread over the running time, and the rest is
-//! confirmed by nothing. Where it says more, all of its amount is posted and no more time is confirmed than the machine is known to have run.
+//! confirmed by nothing. Where it says more, all of its amount is posted and no more time is confirmed than the machine is known to have run. A line beside the
+//! billed time is of the nearest hour, and in another month of its own day: the end that is recorded moves no money from one month's bill to another month's books.
 //! Does not: know what is open or closed (see [`super`]).
 
 use std::collections::BTreeMap;
@@ -71,6 +72,19 @@ pub(super) struct Laid {
     spans: Vec<(i64, i64)>,
     /// Time of which a longer line says that it was used, and not when.
     partly: i64,
+    /// What lines beside this time say of days in another month.
+    pub away: BTreeMap<i64, Away>,
+}
+
+/// Use on a day of another month than the billed time.
+#[derive(Debug, Clone)]
+pub(super) struct Away {
+    /// The time that its lines speak of, in milliseconds.
+    pub from: i64,
+    /// Its end.
+    pub to: i64,
+    /// What they add up to.
+    pub laid: Laid,
 }
 
 impl Laid {
@@ -158,7 +172,13 @@ fn lay_feed(pieces: &[Piece], line: &BilledLine, laid: &mut [Laid]) {
 /// Covers the spans of the parts of a line where `is_clear`.
 fn lay_bill(pieces: &[Piece], line: &BilledLine, is_clear: bool, laid: &mut [Laid]) {
     for part in parts_of(pieces, line) {
-        if let Some(laid) = laid.get_mut(part.piece) {
+        let (Some(laid), Some(piece)) = (laid.get_mut(part.piece), pieces.get(part.piece)) else { continue };
+        if piece.is_in_another_month(line) {
+            let (from, to) = (line.from.0, line.to.0);
+            let away = laid.away.entry(from.div_euclid(DAY_MS)).or_insert_with(|| Away { from, to, laid: Laid::default() });
+            (away.from, away.to) = (away.from.min(from), away.to.max(to));
+            away.laid.take(line, part.cost, part.used, None);
+        } else {
             laid.take(line, part.cost, part.used, is_clear.then_some(part.span));
         }
     }

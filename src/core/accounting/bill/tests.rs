@@ -273,3 +273,41 @@ fn what_a_bill_charges_beside_the_use_in_another_month_has_its_own_date() {
     let before = beside_hours(&machine, &[volume(Timestamp::from_date(2026, 6, 30), "0.1")]);
     assert_eq!((before[0].hour, before[0].dated), (0, day(Timestamp::from_date(2026, 6, 30))));
 }
+
+/// EC2's clock and the books' differ about a machine's end, or its end was recorded late: what August's bill has of its use is August's, and July is as its own bill says.
+#[test]
+fn use_of_another_month_stays_in_it() {
+    let start = Timestamp::from_date(2026, 7, 31) + Millis::from_hours(20);
+    let machine = PaidInterval { from: start, to: start + Millis::from_mins(90), ..interval(0) };
+    let line = |from: Timestamp, cost: &str, mins: i64, invoiced| BilledLine {
+        to: from + INSTANCE_HOUR,
+        source: Source::Bill,
+        invoiced,
+        ..feed(from, cost, mins * 60_000)
+    };
+    let july = [line(start, "0.0913", 60, true), line(start + INSTANCE_HOUR, "0.04565", 30, true)];
+    let august = |hour: i64, cost: &str| line(Timestamp::from_date(2026, 8, 1) + Millis::from_hours(hour), cost, 10, true);
+    let later = [august(25, "0.02"), august(0, "0.01"), august(24, "0.0000004")];
+    let elsewhere =
+        |hour: &BilledHour| -> Vec<_> { hour.elsewhere.iter().map(|away| (away.from, away.span, away.cost.0, away.is_before)).collect() };
+    let both = [july.as_slice(), later.as_slice()].concat();
+    let hours = billed_hours(&machine, &both);
+    assert_eq!(said(&hours), [(0, 91_300, "confirmed"), (1, 75_650, "price-and-seconds-differed")]);
+    // Two lines of a day are one, where the first begins.
+    let at = |hour: i64| Timestamp::from_date(2026, 8, 1) + Millis::from_hours(hour);
+    assert_eq!(elsewhere(&hours[1]), [(at(0), INSTANCE_HOUR, 10_000, false), (at(24), INSTANCE_HOUR, 20_000, false)]);
+    assert_eq!(hours[1].parts.iter().map(|part| (part.cost.0, part.open.0)).collect::<Vec<_>>(), [(45_650, 0)]);
+    // July's bill is not there yet: July stays as computed, on nobody's word, or on the feed's.
+    let alone = billed_hours(&machine, &later);
+    assert_eq!((alone.len(), alone[0].hour, alone[0].source), (1, 1, Source::Bill));
+    assert_eq!((alone[0].parts[0].cost.0, alone[0].open.0, alone[0].confirmed().0), (45_650, 45_650, 30_000));
+    let fed = billed_hours(&machine, &[later.as_slice(), &[feed(start + INSTANCE_HOUR, "0.05", 1_800_000)]].concat());
+    assert_eq!((fed[0].source, fed[0].parts[0].cost.0, fed[0].confirmed().0), (Source::Feed, 50_000, 80_000));
+    // July's final bill has nothing of the hour: it is free there, and August's use is still paid.
+    let lacking = billed_hours(&machine, &[later.as_slice(), &july[..1]].concat());
+    assert_eq!((lacking[1].parts[0].cost.0, lacking[1].parts[0].unbilled, elsewhere(&lacking[1]).len()), (0, true, 2));
+    // Before the machine began, likewise.
+    let june = Timestamp::from_date(2026, 6, 30);
+    let before = billed_hours(&machine, &[line(june, "0.03", 10, false)]);
+    assert_eq!((before[0].hour, elsewhere(&before[0])), (0, vec![(june, INSTANCE_HOUR, 30_000, true)]));
+}
