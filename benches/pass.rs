@@ -3,7 +3,8 @@
 //!
 //! The world is the toy world of the core's tests over the whole shipped market: 10 replicas a service, five sizes of need; once with
 //! machines of one GPU and once with machines of eight. Decisions are those of the operator, with all their refused offers. Times are the
-//! median of several passes over the same snapshot; memory is the peak of a process of its own while it makes one such pass, world included,
+//! median of several passes over the same snapshot, each with what the one before noted of it, as the operator's have; two more rows say what a pass with
+//! nothing to do costs without such notes (`first`) and after a change of one pod (`pod`). Memory is the peak of a process of its own while it makes one such pass, world included,
 //! with an allocator that gives back at once what is freed: what the world took while it grew is not counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -18,7 +19,7 @@ use std::time::Instant;
 use lowtide::core::fleet::{InstanceState, NodeClass, NoticeKind};
 use lowtide::core::market::shipped::snapshot_market;
 use lowtide::core::market::{CapacityType, PriceSource};
-use lowtide::core::plan::plan;
+use lowtide::core::plan::{Notes, plan, plan_with};
 use lowtide::core::snapshot::Observed;
 use lowtide::core::units::ids::{ClassName, Region};
 use lowtide::core::units::time::Millis;
@@ -150,16 +151,38 @@ fn peak_mib() -> u64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1_024
 }
 
-/// The median of `times` passes, in milliseconds.
-fn time(toy: &Toy, times: usize) -> (f64, u64) {
+/// What has changed since the pass before.
+#[derive(Clone, Copy, PartialEq)]
+enum News {
+    /// Nothing that passes take notes of.
+    Nothing,
+    /// One pod was written again.
+    Pod,
+    /// There was none.
+    Everything,
+}
+
+fn pass(toy: &mut Toy) {
+    black_box(plan_with(&mut toy.notes, &toy.settings, &toy.world, toy.now));
+}
+
+/// The median of `times` passes, in milliseconds, each after such news.
+fn time(toy: &mut Toy, times: usize, news: News) -> (f64, u64) {
+    if news != News::Everything {
+        pass(toy);
+    }
     forget_peak();
-    let mut spans: Vec<f64> = (0..times)
-        .map(|_| {
-            let began = Instant::now();
-            black_box(plan(&toy.settings, &toy.world, toy.now));
-            began.elapsed().as_secs_f64() * 1_000.0
-        })
-        .collect();
+    let mut span = || {
+        match news {
+            News::Nothing => {}
+            News::Pod => toy.world.pods.values_mut().next().unwrap().resource_version.push('0'),
+            News::Everything => toy.notes = Notes::default(),
+        }
+        let began = Instant::now();
+        pass(toy);
+        began.elapsed().as_secs_f64() * 1_000.0
+    };
+    let mut spans: Vec<f64> = (0..times).map(|_| span()).collect();
     spans.sort_by(f64::total_cmp);
     (spans[spans.len() / 2], peak_mib())
 }
@@ -167,7 +190,7 @@ fn time(toy: &Toy, times: usize) -> (f64, u64) {
 /// One row for each thing a pass may have to do; `often` times at most.
 fn rows(pods: usize, gpus_per_machine: i64, often: usize) -> Vec<Row> {
     let mut toy = world(pods, gpus_per_machine);
-    let buy = time(&toy, often.min(if pods > 5_000 { 3 } else { 7 }));
+    let buy = time(&mut toy, often.min(if pods > 5_000 { 3 } else { 7 }), News::Everything);
     settle(&mut toy);
     toy.now = toy.now + Millis::from_mins(10);
     toy.live();
@@ -178,9 +201,11 @@ fn rows(pods: usize, gpus_per_machine: i64, often: usize) -> Vec<Row> {
     let mut found = Vec::new();
     let mut add = |what: &str, (ms, peak_mib)| found.push(Row { pods, machines, gpus_per_machine, what: what.to_owned(), ms, peak_mib });
     assert!(plan(&toy.settings, &toy.world, toy.now).steps.is_empty(), "at rest");
-    add("idle", time(&toy, often.min(15)));
+    add("first", time(&mut toy, often.min(15), News::Everything));
+    add("pod", time(&mut toy, often.min(15), News::Pod));
+    add("idle", time(&mut toy, often.min(15), News::Nothing));
     toy.world.moves_considered_at = None;
-    add("moves", time(&toy, often.min(5)));
+    add("moves", time(&mut toy, often.min(5), News::Nothing));
     toy.world.moves_considered_at = Some(toy.now);
     let running: Vec<_> = toy
         .all_instances()
@@ -189,11 +214,11 @@ fn rows(pods: usize, gpus_per_machine: i64, often: usize) -> Vec<Row> {
         .map(|i| i.id)
         .collect();
     toy.notify(&running[running.len() / 2], NoticeKind::Interruption);
-    add("notice", time(&toy, often.min(15)));
+    add("notice", time(&mut toy, often.min(15), News::Nothing));
     for id in running.iter().step_by(10) {
         toy.notify(id, NoticeKind::Interruption);
     }
-    add("tenth", time(&toy, often.min(5)));
+    add("tenth", time(&mut toy, often.min(5), News::Nothing));
     add("buy", buy);
     found
 }
@@ -213,6 +238,12 @@ fn main() {
     let after = |flag: &str, nth: usize| args.iter().position(|a| a == flag).and_then(|at| args.get(at + nth)?.parse::<usize>().ok());
     if let (Some(pods), Some(gpus)) = (after("--peaks", 1), after("--peaks", 2)) {
         println!("{}", serde_json::to_string(&rows(pods, i64::try_from(gpus).expect("a number of GPUs"), 1)).expect("rows are JSON"));
+        return;
+    }
+    if let (Some(pods), Some(gpus)) = (after("--only", 1), after("--only", 2)) {
+        for row in rows(pods, i64::try_from(gpus).expect("a number of GPUs"), usize::MAX) {
+            println!("{:>8} {:>11.2}", row.what, row.ms);
+        }
         return;
     }
     let most = after("--most", 1).unwrap_or(50_000);

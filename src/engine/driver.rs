@@ -13,7 +13,7 @@ use tracing::info;
 
 use super::observe::due::LooksDue;
 use super::state::{State, Survey};
-use crate::core::plan::{Planner, Settings, plan};
+use crate::core::plan::{Planner, Settings, planner};
 use crate::core::units::ids::Region;
 use crate::core::units::shared::Mark;
 use crate::core::units::time::Millis;
@@ -115,10 +115,10 @@ pub struct Engine<C, K, L, T> {
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// An engine that has seen nothing yet.
     pub fn new(cloud: C, cluster: K, ledger: L, clock: T, cluster_name: String, settings: Settings, intervals: Intervals) -> Arc<Self> {
-        Self::with_planner((cloud, cluster, ledger, clock), cluster_name, settings, intervals, Arc::new(plan))
+        Self::with_planner((cloud, cluster, ledger, clock), cluster_name, settings, intervals, planner())
     }
 
-    /// An engine that uses `planner` instead of [`plan`].
+    /// An engine that uses `planner` instead of [`crate::core::plan::plan`].
     pub fn with_planner(
         (cloud, cluster, ledger, clock): (C, K, L, T),
         cluster_name: String,

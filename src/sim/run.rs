@@ -17,7 +17,7 @@ use super::planted::PlantedBug;
 use super::ports::{Hold, Shared, lock};
 use super::report::Outcome;
 use super::world::{CLUSTER, World};
-use crate::core::plan::{Planner, Settings, plan};
+use crate::core::plan::{Planner, Settings, planner};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::engine::driver::{Engine, Intervals};
 
@@ -50,7 +50,7 @@ impl Scenario {
             span: Millis::from_hours(24 * days),
             level,
             crash_point: None,
-            planner: Arc::new(plan),
+            planner: planner(),
             planted: None,
             loud: false,
             metrics_every: None,

@@ -9,7 +9,7 @@ use lowtide::core::action::{Action, ClusterAction, Plan, RemovalReason};
 use lowtide::core::fleet::*;
 use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::{Capacity, CapacityType, CoolDownCause, Offer, PriceSource};
-use lowtide::core::plan::{Settings, plan, plan_asking_about_each};
+use lowtide::core::plan::{Notes, Settings, plan, plan_asking_about_each, plan_with};
 use lowtide::core::record::{Decision, LedgerRecord};
 use lowtide::core::snapshot::memory::Sighting;
 use lowtide::core::snapshot::*;
@@ -46,6 +46,8 @@ pub struct Toy {
     pub refusals: usize,
     /// Machines that the breaker kept in the last pass.
     pub held_ends: u64,
+    /// What the last pass noted of the world.
+    pub notes: Notes,
     next: u64,
     /// What pods share, as the reader of real pods lets them.
     alike: AlikePods,
@@ -131,6 +133,7 @@ impl Toy {
             admits_nothing: false,
             refusals: 0,
             held_ends: 0,
+            notes: Notes::default(),
             next: 0,
             alike: AlikePods::default(),
             starts: BTreeMap::new(),
@@ -210,6 +213,8 @@ impl Toy {
             let decided = plan(&self.settings, &self.world, self.now);
             let asked = plan_asking_about_each(&self.settings, &self.world, self.now);
             assert_eq!(decided, asked, "the same inputs gave two plans, or a machine at rest had something to say");
+            let noted = plan_with(&mut self.notes, &self.settings, &self.world, self.now);
+            assert_eq!(decided, noted, "what the last pass noted no longer held");
             self.still_holds(&decided);
             if decided.unasked_ends > 0 {
                 self.world.memory.unasked_ends.extend((0..decided.unasked_ends).map(|_| self.now));

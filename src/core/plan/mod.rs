@@ -23,7 +23,7 @@ mod terms;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use self::claims::{lifecycle, resting, sweeping};
 use self::moving::{lifting, maintenance, migration, notices, returning, warnings, watching};
@@ -34,6 +34,7 @@ use super::action::Plan;
 use super::snapshot::Snapshot;
 use super::units::time::{Millis, Timestamp};
 
+pub use self::index::Notes;
 pub use self::pass::policy_hash;
 
 /// What holds for every pool: the operator's own settings.
@@ -85,17 +86,28 @@ pub type Planner = Arc<dyn Fn(&Settings, &Snapshot, Timestamp) -> Plan + Send + 
 
 /// Decides everything there is to decide now.
 pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
-    decide(settings, world, now, resting::look)
+    plan_with(&mut Notes::default(), settings, world, now)
+}
+
+/// The same plan, sooner: what the last pass noted of parts of the world that are the same values now is taken from `notes`, which are of this world then.
+pub fn plan_with(notes: &mut Notes, settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
+    decide(notes, settings, world, now, resting::look)
+}
+
+/// [`plan`] with notes of its own, from one pass to the next.
+pub fn planner() -> Planner {
+    let notes = Mutex::new(Notes::default());
+    Arc::new(move |settings, world, now| plan_with(&mut notes.lock().unwrap_or_else(PoisonError::into_inner), settings, world, now))
 }
 
 /// The same plan by asking every rule about every machine, those at rest included: what [`plan`] is held against.
 pub fn plan_asking_about_each(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
-    decide(settings, world, now, |_| {})
+    decide(&mut Notes::default(), settings, world, now, |_| {})
 }
 
-fn decide(settings: &Settings, world: &Snapshot, now: Timestamp, look_for_rest: impl FnOnce(&mut Pass)) -> Plan {
+fn decide(notes: &mut Notes, settings: &Settings, world: &Snapshot, now: Timestamp, look_for_rest: impl FnOnce(&mut Pass)) -> Plan {
     let reserved = reserved::reserved_offers(world, now);
-    let mut pass = Pass::new(settings, world, &reserved, now);
+    let mut pass = Pass::new(settings, world, &reserved, now, notes);
     notices::mark_doomed(&mut pass);
     warnings::weigh(&mut pass);
     maintenance::leave_in_time(&mut pass);

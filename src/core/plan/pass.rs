@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::Settings;
 use super::claims::queue::LaunchQueue;
-use super::index::{Claims, Index};
+use super::index::{Claims, Index, Notes};
 use super::terms::Terms;
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, Note, PodTarget, Step};
 use crate::core::fleet::{Claim, FrozenLaunch, NodeClass, NodePool, Trigger};
@@ -91,8 +91,9 @@ impl<'a> Pass<'a> {
         world: &'a Snapshot,
         reserved: &'a BTreeMap<Capacity, ReservedOffer>,
         now: Timestamp,
+        notes: &mut Notes,
     ) -> Self {
-        let (index, claims) = Index::of(world);
+        let (index, claims) = Index::of(world, notes);
         Pass {
             settings,
             world,

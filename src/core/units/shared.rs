@@ -37,6 +37,13 @@ impl<T> From<T> for Shared<T> {
 #[derive(Debug)]
 pub struct Mark(Weak<dyn Any + Send + Sync>);
 
+/// Marks of one value, unchanged in between: no other can come to its address while either exists.
+impl PartialEq for Mark {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(self.0.as_ptr(), other.0.as_ptr())
+    }
+}
+
 impl<T: Send + Sync + 'static> Shared<T> {
     /// A mark of the value as it is now.
     pub fn mark(&self) -> Mark {
@@ -110,10 +117,11 @@ mod tests {
     fn a_mark_stands_for_a_value_until_it_is_changed_and_copies_nothing() {
         let mut value = Shared::from(vec![1]);
         let (copy, mark) = (value.clone(), value.mark());
+        assert!(mark == copy.mark() && mark != Shared::from(vec![1]).mark());
         assert!(value.is(&mark) && copy.is(&mark) && !Shared::from(vec![1]).is(&mark));
         drop(copy);
         value.push(2);
-        assert!(!value.is(&mark), "changed");
+        assert!(!value.is(&mark) && value.mark() != mark, "changed");
         value.pop();
         assert!(!value.is(&mark), "changed back is changed");
         let mut alone = Shared::from(vec![3]);

@@ -17,7 +17,7 @@ pub(in crate::core::plan) fn look(pass: &mut Pass) {
     let mut wake: Option<Timestamp> = None;
     let mut is_at_rest = Vec::with_capacity(pass.index.machines().len());
     for (settled, here, calm) in pass.index.noted() {
-        let until = settled.zip(calm).and_then(|(settled, calm)| rests_until(settled, *here, calm, pass.now));
+        let until = settled.zip(calm).and_then(|((settled, hours), calm)| rests_until(settled, hours, *here, calm, pass.now));
         is_at_rest.push(until.is_some());
         wake = [wake, until].into_iter().flatten().min();
     }
@@ -30,7 +30,7 @@ pub(in crate::core::plan) fn look(pass: &mut Pass) {
 }
 
 /// Until when the machine is at rest; `None` if it is not.
-fn rests_until(settled: &Settled, here: Here, calm: &Calm, now: Timestamp) -> Option<Timestamp> {
+fn rests_until(settled: &Settled, hours: u32, here: Here, calm: &Calm, now: Timestamp) -> Option<Timestamp> {
     // The pods that run here are those that are written down, all of them.
     let same_as_before = here.running == settled.occupants && here.written_down == settled.occupants;
     if calm.gpus < settled.gpus || !here.at_work || !same_as_before || here.says_more {
@@ -38,5 +38,5 @@ fn rests_until(settled: &Settled, here: Here, calm: &Calm, now: Timestamp) -> Op
     }
     // The next instance-hour, if the ledger knows every one that has begun.
     let begun = facts::last_begun(calm.launched_at, now);
-    (settled.hours > begun).then(|| facts::next_hour(calm.launched_at, begun)).filter(|at| *at > now)
+    (hours > begun).then(|| facts::next_hour(calm.launched_at, begun)).filter(|at| *at > now)
 }

@@ -4,7 +4,7 @@ use super::toy::*;
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{ClassProblem, Trigger};
 use crate::core::market::{CapacityType, PriceSource};
-use crate::core::plan::{Pass, plan};
+use crate::core::plan::{Notes, Pass, plan};
 use crate::core::record::{LedgerRecord, Outcome};
 use crate::core::units::time::Millis;
 use crate::core::workload::need::{CapacityPreference, WorkloadKind};
@@ -15,7 +15,7 @@ fn a_decision_about_a_machine_is_the_same_however_it_is_worded() {
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(120);
     let reserved = Default::default();
-    let pass = Pass::new(&toy.settings, &toy.world, &reserved, toy.now);
+    let pass = Pass::new(&toy.settings, &toy.world, &reserved, toy.now, &mut Notes::default());
     let claim = toy.world.claims.values().next().unwrap();
     let decided = |trigger, outcome, key: &str, text: &str| pass.machine_decision(claim, trigger, outcome, key, text.to_owned()).id;
     let first = decided(Trigger::Empty, Outcome::Terminate, "empty", "it has had no work for a minute");

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::HOUR;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::import::ImportFault;
-use crate::ledger::import::reading::{Bounded, ReadFile, each_line, malformed, sha256_of, with_text};
+use crate::ledger::import::reading::{Bounded, ReadFile, each_line, malformed, name_of, sha256_of, with_text};
 use crate::ledger::import::table::{Line, is_in_reach};
 
 /// The most text of one file of pages, which are read into memory: a month of hours by model has some MB.
