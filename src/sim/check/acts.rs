@@ -269,16 +269,19 @@ fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: Removal
         .values()
         .map(|p| &p.object.pod)
         .any(|p| p.replaces.as_ref().is_some_and(|r| r.pod.uid == identity.uid) && p.ready_since.is_some());
+    // It was decided before EC2 took the machine, and carried out late: whether a replacement would be admitted is asked in between.
+    let noticed_since = moving == Some(Trigger::InterruptionNotice) && machine.as_ref().is_some_and(|m| m.doomed_at.is_some());
+    let moves_for = |triggers: &[Trigger]| noticed_since || moving.is_some_and(|trigger| triggers.contains(&trigger));
     let ok = match reason {
         RemovalReason::Interruption => {
             machine.is_some_and(|m| m.doomed_at.is_some() || !m.alive()) || moving == Some(Trigger::RebalanceRecommendation)
         }
-        RemovalReason::BetterOffer => matches!(moving, Some(Trigger::ReturnToSpot | Trigger::CheaperOffer)),
-        RemovalReason::Expired => moving == Some(Trigger::Expired),
-        RemovalReason::Drifted => moving == Some(Trigger::Drifted),
-        RemovalReason::Maintenance => moving == Some(Trigger::ScheduledMaintenance),
-        RemovalReason::ReservationEnding => moving == Some(Trigger::ReservationEnding),
-        RemovalReason::Deleted => moving == Some(Trigger::Deleted),
+        RemovalReason::BetterOffer => moves_for(&[Trigger::ReturnToSpot, Trigger::CheaperOffer]),
+        RemovalReason::Expired => moves_for(&[Trigger::Expired]),
+        RemovalReason::Drifted => moves_for(&[Trigger::Drifted]),
+        RemovalReason::Maintenance => moves_for(&[Trigger::ScheduledMaintenance]),
+        RemovalReason::ReservationEnding => moves_for(&[Trigger::ReservationEnding]),
+        RemovalReason::Deleted => moves_for(&[Trigger::Deleted]),
         RemovalReason::InstanceLost => on_dead_node || machine.is_none_or(|m| !m.alive()),
         RemovalReason::Replaced => pod.let_go.is_some() && (replacement || unwanted(world, &sim_pod)),
         RemovalReason::NotScheduled => pod.phase == PodPhase::Pending && pod.node.is_none(),
