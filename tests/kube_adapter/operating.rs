@@ -212,6 +212,8 @@ pub async fn owners_are_seen_to_be_kept_out_or_not(fixture: &Fixture) {
     // The chart's policy, by its own name and with the operator's own rights.
     assert_eq!(validation(&fixture.operator, "lowtide-marks", Some(&fixture.policy_sum("MARKS"))).await, Validation::InForce);
     assert_eq!(validation(&fixture.operator, "lowtide-guard", Some(&fixture.policy_sum("GUARD"))).await, Validation::InForce);
+    let notes = validation(&fixture.operator, "lowtide-annotations", Some(&fixture.policy_sum("ANNOTATIONS"))).await;
+    assert_eq!(notes, Validation::InForce);
     let absent = |found: Validation| matches!(found, Validation::Absent(_));
     assert!(absent(validation(&fixture.admin, "no-such-policy", None).await));
     // The operator may read no other policy: that is not known, and is not taken for absent.
