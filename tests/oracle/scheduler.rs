@@ -1,7 +1,7 @@
 //! The real scheduler: nodes and pods are written as lowtide left them, and what became of each pod is read.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -20,9 +20,11 @@ use serde_json::{Value, json};
 
 /// Requests on their way at a time.
 const AT_ONCE: usize = 24;
-/// Nothing new happens for this long: the scheduler has said its last word.
-const SETTLED: Duration = Duration::from_millis(2_500);
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How far apart looks at pods are.
+const LOOK: Duration = Duration::from_millis(200);
+/// So many looks show nothing new: the scheduler has said its last word. Counted in looks, so that a machine that is held for minutes ends no wait.
+const SETTLED: u32 = 13;
+const PATIENCE: u32 = 450;
 /// The label of everything that is removed together.
 pub const BATCH: &str = "oracle.lowtide.dev/batch";
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
@@ -134,22 +136,23 @@ impl Scheduler {
         };
         let refused = stream::iter(lists).map(create).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
         let mut fates: BTreeMap<(String, String), Fate> = refused.into_iter().flatten().collect();
-        let (begun, mut changed) = (Instant::now(), Instant::now());
+        let (mut looks, mut changed) = (0, 0);
         let mut seen: BTreeMap<(String, String), Fate> = BTreeMap::new();
         loop {
             let now = self.fates(batch).await;
             let bound = now.values().filter(|f| matches!(f, Fate::On(_))).count();
             if now != seen {
-                (seen, changed) = (now, Instant::now());
+                (seen, changed) = (now, looks);
             }
             let waits = seen.len() < all - fates.len() || seen.values().any(|f| *f == Fate::Nowhere(String::new()));
-            if bound + fates.len() == all || (!waits && changed.elapsed() > SETTLED) || begun.elapsed() > PATIENCE {
+            if bound + fates.len() == all || (!waits && looks - changed > SETTLED) || looks > PATIENCE {
                 break;
             }
             if self.provision(provisioned).await {
-                changed = Instant::now();
+                changed = looks;
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            looks += 1;
+            tokio::time::sleep(LOOK).await;
         }
         // The next wave finds these bound.
         self.provision(provisioned).await;
