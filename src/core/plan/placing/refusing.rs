@@ -93,5 +93,6 @@ const HOUR: Millis = Millis::from_hours(1);
 /// every price, so they are said but are no news.
 fn refusal_key(judgement: &Judgement, created_at: Timestamp, now: Timestamp) -> String {
     let reasons: Vec<_> = judgement.refused.keys().map(code_of).collect();
-    format!("{}@{}", reasons.join(","), now.since(created_at).0.div_euclid(HOUR.0))
+    // By the API server's clock a pod may have been made after now: that is no hour of its own.
+    format!("{}@{}", reasons.join(","), now.since(created_at).0.max(0) / HOUR.0)
 }

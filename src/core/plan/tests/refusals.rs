@@ -58,3 +58,14 @@ fn prices_that_move_make_no_new_refusals() {
     }
     assert_eq!((said(&toy, "Unplaceable"), toy.decisions().len()), (1, 1), "{:?}", toy.events);
 }
+
+/// The API server's clock is a moment ahead of ours.
+#[test]
+fn a_pod_that_was_made_a_moment_ahead_of_our_clock_is_refused_once() {
+    let mut toy = Toy::new();
+    impossible(&mut toy, "default");
+    let ahead = toy.now + Millis(1_400);
+    toy.world.pods.values_mut().for_each(|pod| pod.created_at = ahead);
+    toy.run(30);
+    assert_eq!((said(&toy, "Unplaceable"), toy.decisions().len()), (1, 1), "{:?}", toy.events);
+}
