@@ -26,7 +26,7 @@ impl World {
         let Some(name) = self.of_taints.one_of(&guarded).cloned() else { return };
         let Some(mut bared) = self.kube.nodes.get(&name).map(|stored| stored.object.clone()) else { return };
         self.say(&format!("somebody takes the taint of its claim off {name}"));
-        (bared.bared, bared.node.guarded) = (true, false);
+        bared.node.guarded = false;
         self.kube.put_node(bared);
     }
 }

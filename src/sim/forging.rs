@@ -104,7 +104,7 @@ impl World {
         let node =
             Node { name: forged, instance, addresses, ready: true, allocatable, labelled: false, tainted: false, guarded: false, state };
         self.say(&format!("somebody registers {name}{}", if bold { " under the machine's own address" } else { "" }));
-        self.kube.put_node(SimNode { node, claim: None, dead: false, joined_at: now, cut_off: None, silence: None, bared: false });
+        self.kube.put_node(SimNode { node, claim: None, dead: false, joined_at: now, cut_off: None, silence: None });
         later.push((now + self.forgers.of_nodes.span(Millis::from_mins(2), Millis::from_mins(25)), Event::ForgedNodeGoes(name)));
     }
 }

@@ -18,6 +18,7 @@ use lowtide::core::workload::{Attribution, PodIdentity, Workload};
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::ledger::report::Report;
 use lowtide::ledger::{PgLedger, migrate};
+use lowtide::ports::Ledger as _;
 
 /// 2026-07-20, a Monday in the past: nothing here depends on the clock.
 pub const DAY: Timestamp = Timestamp(1_784_505_600_000);
@@ -38,6 +39,15 @@ pub async fn bench() -> Bench {
     // Two servers, two tests and their histories share two cores: how long a write takes is not what is tested here.
     let ledger = PgLedger::with_patience(&url, std::time::Duration::from_secs(60)).unwrap();
     Bench { server, url, ledger }
+}
+
+/// A ledger in which `chat` ran for a day on a machine of ours at $1 an hour, posted.
+pub async fn chat_bench() -> (Bench, sqlx::PgConnection) {
+    let bench = bench().await;
+    bench.ledger.write(&chat_for_a_day().records()).await.unwrap();
+    let mut connection = lowtide::ledger::connect(&bench.url).await.unwrap();
+    lowtide::ledger::poster::post(&mut connection, crate::imports::LATER).await.unwrap();
+    (bench, connection)
 }
 
 /// A connection that may do what `role` may, and no more.

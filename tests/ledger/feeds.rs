@@ -6,10 +6,9 @@ use lowtide::ledger::connect;
 use lowtide::ledger::import::{Check, Format, Mapping, Options, Projects, Rates, import};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::report;
-use lowtide::ports::Ledger;
 use sqlx::PgConnection;
 
-use crate::facts::{Bench, bench, chat_for_a_day};
+use crate::facts::{Bench, bench, chat_bench};
 use crate::imports::{FEED_HEADER, Folder, LATER, accepted, taken};
 use crate::statements::{HEADER, cost, line, machine_of};
 
@@ -86,10 +85,7 @@ async fn what_others_machines_cost_is_not_doubled_once_feed_and_bill_are_there()
 /// version the same.
 #[tokio::test]
 async fn a_statement_keeps_the_files_that_it_was_read_with() {
-    let Bench { url, ledger, server } = bench().await;
-    ledger.write(&chat_for_a_day().records()).await.unwrap();
-    let mut connection = connect(&url).await.unwrap();
-    post(&mut connection, LATER).await.unwrap();
+    let (Bench { server, .. }, mut connection) = chat_bench().await;
     let folder = Folder::new("feeds-beside");
     let rates = folder.file("rates.csv", "day,currency,usd_per_unit\n2026-07-01,EUR,1.25\n");
     let mapping = folder.file("tags.csv", "label,tag\nteam,Squad\n");

@@ -11,7 +11,7 @@ use lowtide::ledger::poster::post;
 use lowtide::ledger::report::{self, By, EconomicsBy, Month, VarianceBy};
 use lowtide::ports::Ledger;
 
-use crate::facts::{Bench, DAY, Machine, bench, chat_for_a_day, rows_of, stay};
+use crate::facts::{Bench, DAY, Machine, bench, chat_bench, rows_of, stay};
 use crate::imports::{Folder, LATER, taken};
 
 /// A page of OpenAI's usage API with this many requests and tokens, of so many days from the `first` after 20 July 2026 on; some of them without usage.
@@ -46,10 +46,7 @@ fn counted(unit: UsageUnit, each: i128) -> Vec<UsageHour> {
 
 /// A ledger in which the service ran for a day on our machines, and Prometheus counted so many requests of each hour.
 async fn counted_day(each: i128) -> (Bench, sqlx::PgConnection) {
-    let bench = bench().await;
-    bench.ledger.write(&chat_for_a_day().records()).await.unwrap();
-    let mut connection = connect(&bench.url).await.unwrap();
-    post(&mut connection, LATER).await.unwrap();
+    let (bench, mut connection) = chat_bench().await;
     store_usage(&mut connection, &counted(UsageUnit::Requests, each), "prometheus").await.unwrap();
     (bench, connection)
 }

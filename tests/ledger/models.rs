@@ -4,13 +4,11 @@ use std::path::PathBuf;
 
 use lowtide::core::units::time::Millis;
 use lowtide::ledger::import::{Check, Checks, Format, Mapping, Options, import, retract};
-use lowtide::ledger::poster::post;
 use lowtide::ledger::report::{EconomicsBy, EconomicsOnly, Month, Report, unit_economics};
-use lowtide::ledger::{connect, verify};
-use lowtide::ports::Ledger;
+use lowtide::ledger::verify;
 use sqlx::PgConnection;
 
-use crate::facts::{Bench, DAY, bench, chat_for_a_day, rows_of};
+use crate::facts::{Bench, DAY, chat_bench, rows_of};
 use crate::imports::{Folder, LATER, taken};
 
 async fn by_model(connection: &mut PgConnection, only: &[EconomicsOnly]) -> Report {
@@ -31,10 +29,7 @@ async fn replaced(connection: &mut PgConnection, format: Format<'_>, file: PathB
 /// `chat` runs a model on a machine of ours for a day at $1 an hour, and asks a vendor for two others.
 #[tokio::test]
 async fn a_model_costs_what_the_bill_names_it_for_and_the_rest_is_a_share_by_tokens() {
-    let Bench { url, ledger, server } = bench().await;
-    let mut connection = connect(&url).await.unwrap();
-    ledger.write(&chat_for_a_day().records()).await.unwrap();
-    post(&mut connection, LATER).await.unwrap();
+    let (Bench { server, .. }, mut connection) = chat_bench().await;
     let folder = Folder::new("models");
     // Of the vendor's models three hours of the day, of our own all of them.
     let mut usage = "hour,workload,model,requests,tokens_in,tokens_out\n".to_owned();
@@ -137,10 +132,7 @@ async fn a_model_costs_what_the_bill_names_it_for_and_the_rest_is_a_share_by_tok
 /// What a model costs is broken down as what its endpoint costs, to the micro-dollar: what it is billed for by what the bill is for, and its share of the rest.
 #[tokio::test]
 async fn the_cost_of_a_model_says_what_it_is_for() {
-    let Bench { url, ledger, server } = bench().await;
-    let mut connection = connect(&url).await.unwrap();
-    ledger.write(&chat_for_a_day().records()).await.unwrap();
-    post(&mut connection, LATER).await.unwrap();
+    let (Bench { server, .. }, mut connection) = chat_bench().await;
     let folder = Folder::new("models-parts");
     // Our own model has twice the tokens of `gpt-b`, which no bill names.
     let mut usage = "hour,workload,model,requests,tokens_in,tokens_out\n".to_owned();

@@ -9,7 +9,7 @@ use lowtide::ledger::poster::post;
 use lowtide::ledger::report::{EconomicsBy, Month, unit_economics};
 use lowtide::ports::Ledger;
 
-use crate::facts::{Bench, DAY, Machine, bench, chat_for_a_day, rows_of, stay};
+use crate::facts::{Bench, DAY, Machine, bench, chat_bench, rows_of, stay};
 use crate::imports::{Folder, LATER, taken};
 
 /// A page of OpenAI's usage API for 20 July 2026.
@@ -33,11 +33,8 @@ fn openai(rows: &[(&str, &str, i64, i64, i64)], more: bool) -> String {
 
 #[tokio::test]
 async fn unit_economics_are_those_of_machines_and_vendors_together() {
-    let Bench { url, ledger, server } = bench().await;
-    let mut connection = connect(&url).await.unwrap();
-    // `chat` on a machine of ours for a day at $1 an hour; it also asks a vendor.
-    ledger.write(&chat_for_a_day().records()).await.unwrap();
-    post(&mut connection, LATER).await.unwrap();
+    // `chat` also asks a vendor.
+    let (Bench { server, .. }, mut connection) = chat_bench().await;
     let folder = Folder::new("vendors");
     let projects = Projects::read(&folder.file("p.csv", "field,value,workload\nproject,proj_chat,ml/chat\n")).unwrap();
     let vendor = Format::VendorUsage(&projects);

@@ -137,6 +137,11 @@ By the label that our nodes register with: that of their claim comes later. More
 {{- with .Values.admission.notPlatform }}){{ end -}}
 {{- end -}}
 
+{{/* Whether the operator looks at the policy on annotations: one that lets pass what it cannot evaluate is not counted on. */}}
+{{- define "lowtide.watchesAnnotations" -}}
+{{- if and .Values.admission.validating.enabled (eq .Values.admission.failurePolicy "Fail") }}true{{ end -}}
+{{- end -}}
+
 {{/* Namespaces that none of our policies applies to. */}}
 {{- define "lowtide.notExempt" -}}
 {{- with .Values.admission.exemptNamespaces -}}

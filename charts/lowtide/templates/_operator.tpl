@@ -35,8 +35,7 @@
 - {name: LOWTIDE_GUARD_POLICY, value: "{{ include "lowtide.fullname" . }}-guard"}
 - {name: LOWTIDE_GUARD_POLICY_SUM, value: {{ include "lowtide.policySum" (include "lowtide.guardSpec" .) | quote }}}
 {{- end }}
-{{- /* One that lets pass what it cannot evaluate is not counted on. */}}
-{{- if and .Values.admission.validating.enabled (eq .Values.admission.failurePolicy "Fail") }}
+{{- if include "lowtide.watchesAnnotations" . }}
 - {name: LOWTIDE_ANNOTATIONS_POLICY, value: "{{ include "lowtide.fullname" . }}-annotations"}
 - {name: LOWTIDE_ANNOTATIONS_POLICY_SUM, value: {{ include "lowtide.policySum" (include "lowtide.annotationsSpec" .) | quote }}}
 {{- end }}

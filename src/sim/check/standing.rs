@@ -197,7 +197,7 @@ pub fn unsettled(world: &World) -> Vec<String> {
     }
     // A Node may outlive its machine: nothing runs there.
     let of_claim = |node: &&SimNode| node.claim.as_ref().is_some_and(|claim| world.kube.claims.contains_key(claim));
-    for node in world.kube.nodes.values().map(|n| &n.object).filter(|n| n.bared).filter(of_claim) {
+    for node in world.kube.nodes.values().map(|n| &n.object).filter(|n| n.is_bare()).filter(of_claim) {
         open.push(format!("{} is open to everybody's pods, its claim {:?}", node.node.name, node.claim));
     }
     if !world.kube.outbox.is_empty() {

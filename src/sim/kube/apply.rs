@@ -66,10 +66,8 @@ impl Kube {
             }
             ClusterAction::MarkNode { node, claim, taint, guard, labels } => {
                 let mut marked = self.nodes.get(node).ok_or_else(|| ClusterError::Gone(format!("node {node}")))?.object.clone();
+                marked.node.guarded = *guard || !marked.is_bare();
                 (marked.node.labelled, marked.node.tainted, marked.claim) = (true, marked.node.tainted || *taint, Some(claim.clone()));
-                // A node registers with it, and the name of no claim.
-                marked.bared &= !guard;
-                marked.node.guarded = !marked.bared;
                 let claimed = (PIN.to_owned(), claim.to_string());
                 Arc::make_mut(&mut marked.node.state.labels).extend(labels.clone().into_iter().chain([claimed]));
                 self.put_node(marked);

@@ -66,7 +66,7 @@ impl Kube {
                 ..NodeState::default()
             },
         };
-        self.put_node(SimNode { node, claim: None, dead: false, joined_at: now, cut_off: None, silence: None, bared: false });
+        self.put_node(SimNode { node, claim: None, dead: false, joined_at: now, cut_off: None, silence: None });
     }
 
     fn host_is_dead(&self, pod: &SimPod) -> bool {

@@ -61,8 +61,13 @@ pub struct SimNode {
     pub cut_off: Option<(Timestamp, Timestamp)>,
     /// Since when it was last held silent for that, and until when if it is over.
     pub silence: Option<(Timestamp, Option<Timestamp>)>,
-    /// Somebody took the taint of its claim off.
-    pub bared: bool,
+}
+
+impl SimNode {
+    /// Somebody took the taint of its claim off: a node registers with it, in the name of no claim.
+    pub fn is_bare(&self) -> bool {
+        self.claim.is_some() && !self.node.guarded
+    }
 }
 
 /// How many changes there were of each kind of object, shown by a version or known to kubelets alone.

@@ -90,7 +90,7 @@ impl Kube {
         let tolerates =
             |key: &str, value: Option<&str>| asks.tolerates.iter().any(|(k, v)| k == key && v.as_deref().is_none_or(|v| Some(v) == value));
         let claim = node.claim.as_ref().map_or("none-yet", |claim| claim.as_str());
-        let tainted = (!node.bared && !tolerates("lowtide.dev/claim", Some(claim))) || (node.node.tainted && !tolerates(LEAVING, None));
+        let tainted = (!node.is_bare() && !tolerates("lowtide.dev/claim", Some(claim))) || (node.node.tainted && !tolerates(LEAVING, None));
         let zone = labels.get(ZONE).unwrap_or("");
         let checks: [(bool, &'static str); 8] = [
             (!node.node.ready, "node(s) had untolerated taint {node.kubernetes.io/not-ready: }"),

@@ -108,9 +108,9 @@ impl Notes {
             || {
                 let pods: Vec<&Pod> = world.pods.values().collect();
                 let (instances, nodes): (Vec<&Instance>, Vec<&Node>) = (seen(&world.instances).collect(), world.nodes.values().collect());
-                let seen_pods = join_pods.then(|| SeenPods::of(&pods));
-                let seen_in_ec2 = join_ec2.then(|| SeenInEc2::of(&world.cluster_uid, &instances, &nodes));
-                (pods, instances, nodes, seen_pods, seen_in_ec2)
+                let of_pods = of_pods.ok_or_else(|| SeenPods::of(&pods));
+                let of_ec2 = of_ec2.ok_or_else(|| SeenInEc2::of(&world.cluster_uid, &instances, &nodes));
+                (pods, instances, nodes, of_pods, of_ec2)
             },
             || {
                 let claims: Vec<&Claim> = world.claims.values().collect();
@@ -123,13 +123,12 @@ impl Notes {
                 (claims, of_claims, books, faces)
             },
         );
-        let ((pods, instances, nodes, seen_pods, seen_in_ec2), (claims, of_claims, books, faces)) = (others, own);
-        let joined = both(
+        let ((pods, instances, nodes, of_pods, of_ec2), (claims, of_claims, books, faces)) = (others, own);
+        let (of_pods, of_ec2) = both(
             by_two && join_pods && join_ec2,
-            || of_pods.or_else(|| Some(Arc::new(OfPods::of(seen_pods?, &pods, &of_claims, &faces)))).unwrap_or_default(),
-            || of_ec2.or_else(|| Some(Arc::new(OfEc2::of(seen_in_ec2?, &of_claims, &faces)))).unwrap_or_default(),
+            || of_pods.unwrap_or_else(|seen| Arc::new(OfPods::of(seen, &pods, &of_claims, &faces))),
+            || of_ec2.unwrap_or_else(|seen| Arc::new(OfEc2::of(seen, &of_claims, &faces))),
         );
-        let (of_pods, of_ec2) = joined;
         self.claims = Some(Note { from: parts_of_claims(world), says: Arc::clone(&of_claims) });
         self.books = Some(Note { from: parts_of_books, says: Arc::clone(&books) });
         self.pods = Some(Note { from: parts_of_pods, says: Arc::clone(&of_pods) });

@@ -21,7 +21,7 @@ pub(super) struct Belongings {
 
 /// What one walk over all instances and nodes finds, put together with the claims: instances by their positions as EC2 shows them, nodes in the order of
 /// their names.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OfEc2 {
     /// By the position of their claim.
     pub(super) belongings: Vec<Belongings>,
