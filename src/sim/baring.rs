@@ -4,8 +4,9 @@
 
 use super::chance::Chance;
 use super::ec2::Later;
+use super::event::Event;
 use super::faults::Level;
-use super::world::{Event, World};
+use super::world::World;
 use crate::core::units::ids::NodeName;
 use crate::core::units::time::{Millis, Timestamp};
 

@@ -6,9 +6,10 @@
 
 use super::chance::Chance;
 use super::ec2::Later;
+use super::event::Event;
 use super::faults::Level;
 use super::kube::node_of;
-use super::world::{Event, World};
+use super::world::World;
 use crate::core::units::ids::{NodeName, Region};
 use crate::core::units::time::{Millis, Timestamp};
 

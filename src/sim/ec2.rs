@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::Account;
 use super::chance::Chance;
-use super::world::Event;
+use super::event::Event;
 use crate::core::fleet::{Instance, InstanceState, Launch, Notice, NoticeKind, ScheduledEvent, TagList, tags};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::QuotaKey;

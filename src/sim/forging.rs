@@ -6,9 +6,10 @@
 
 use super::chance::Chance;
 use super::ec2::Later;
+use super::event::Event;
 use super::faults::Level;
 use super::kube::{SimNode, node_of};
-use super::world::{Event, World};
+use super::world::World;
 use crate::core::fleet::{Instance, Node, NodeState};
 use crate::core::units::Resources;
 use crate::core::units::ids::{ClaimName, DecisionId, NodeName};

@@ -5,7 +5,8 @@
 
 use super::chance::Chance;
 use super::ec2::Later;
-use super::world::{Event, World};
+use super::event::Event;
+use super::world::World;
 use crate::core::fleet::{ScheduledEvent, ScheduledKind};
 use crate::core::units::ids::InstanceId;
 use crate::core::units::quiet_hours::QuietHours;

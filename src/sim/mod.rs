@@ -22,6 +22,7 @@ mod constraints;
 mod cutting;
 pub mod ec2;
 mod effects;
+pub mod event;
 pub mod faults;
 pub mod forging;
 pub mod history;

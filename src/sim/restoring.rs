@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use super::chance::Chance;
 use super::ec2::Later;
+use super::event::Event;
 use super::faults::{Level, Trouble};
 use super::market::CapacityMarket;
-use super::world::{CLUSTER, Event, World};
+use super::world::{CLUSTER, World};
 use crate::core::fleet::{Claim, ClaimStatus, Instance, Ownership, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::plan::claims::adoption::{AdoptedPrices, Allowed, Ours, Proposal, propose};

@@ -6,8 +6,9 @@
 
 use super::chance::Chance;
 use super::ec2::Later;
+use super::event::Event;
 use super::kube::Template;
-use super::world::{Event, World};
+use super::world::World;
 use crate::core::fleet::{Disruption, DisruptionSpec};
 use crate::core::units::ids::ClassName;
 use crate::core::units::time::{Millis, Timestamp};

@@ -5,9 +5,10 @@
 
 use super::chance::Chance;
 use super::ec2::Later;
+use super::event::Event;
 use super::faults::Level;
 use super::kube::Kube;
-use super::world::{Event, World};
+use super::world::World;
 use crate::core::fleet::PoolsDefined;
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::PoolName;

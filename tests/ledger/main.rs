@@ -33,6 +33,7 @@ mod roles;
 mod rules;
 mod seals;
 mod sentences;
+mod statement_histories;
 mod statements;
 mod usage;
 mod variance;

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_is_counted_from_its_first_sight_by_one_leader_and_anew_by_the_next() {
+    fn a_stray_is_counted_from_its_first_sight_by_one_leader_and_again_by_the_next() {
         let mut state = State::default();
         seen_machine(&mut state, machine("uid"));
         let since = |state: &mut State, now| {

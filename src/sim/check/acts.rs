@@ -1,9 +1,10 @@
 //! What must hold of an act before it is carried out: it was decided and recorded, and its reason is true.
 
 use super::super::ec2::Boot;
+use super::super::event::Owner;
 use super::super::forging;
 use super::super::kube::SimPod;
-use super::super::world::{Owner, World};
+use super::super::world::World;
 use super::{TOLERANCE, bindings, choice, placing, taken_back, warnings};
 use crate::core::action::{ClusterAction, RemovalReason};
 use crate::core::fleet::{Claim, ClaimSpec, Launch, Node, Trigger};

@@ -49,7 +49,7 @@ pub fn before_joining(world: &mut World, identity: &PodIdentity, decision: Decis
     let by_choice = matches!(decision.trigger, Trigger::CheaperOffer | Trigger::ReturnToSpot);
     let (Some(chosen), Some(pod)) = (&decision.judgement.chosen, world.kube.pods.get(&identity.uid).map(|p| &p.object)) else { return };
     let plain = pod.asks.spares == 0 && pod.asks.spread.is_empty() && pod.asks.apart.is_empty() && pod.asks.capacity != "on-demand";
-    let served = matches!(pod.made_by, super::super::world::Owner::Replicated(_));
+    let served = matches!(pod.made_by, super::super::event::Owner::Replicated(_));
     let simple = !world.account.is_tight() && !world.account.shares();
     // What a process that ended left to the next one was decided in another world.
     let fresh = now.since(decision.decided_at) < Millis::from_secs(10);
@@ -143,7 +143,7 @@ fn against_its_needs(world: &World, pod: &SimPod, claim: &Claim) -> Vec<String> 
     };
     let bought_for = claim.spec.bought_for.iter().any(|p| p.uid == pod.pod.identity.uid);
     let honoured = match &pod.made_by {
-        super::super::world::Owner::Replicated(name) => world.kube.replicated.get(name).is_none_or(|work| work.honoured),
+        super::super::event::Owner::Replicated(name) => world.kube.replicated.get(name).is_none_or(|work| work.honoured),
         _ => true,
     };
     let checks = [

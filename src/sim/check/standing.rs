@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::event::Owner;
 use super::super::kube::{Changes, Job, Replicated, SimNode, SimPod};
-use super::super::world::{Owner, World};
+use super::super::world::World;
 use super::books;
 use crate::core::fleet::Claim;
 use crate::core::invariant::Invariant;

@@ -15,7 +15,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::{PodIdentity, PodPhase};
 use crate::ports::{Applied, ClusterError};
 use crate::sim::ec2::Later;
-use crate::sim::world::{Event, Owner};
+use crate::sim::event::{Event, Owner};
 
 /// Pods of a Node object that is deleted are collected this much later (observed: 46 to 56 s).
 const COLLECTED_AFTER: Millis = Millis::from_secs(50);

@@ -14,7 +14,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::{Mobility, Pod, PodIdentity, PodPhase, Workload};
 use crate::sim::constraints::mount;
 use crate::sim::ec2::Later;
-use crate::sim::world::{Event, Owner};
+use crate::sim::event::{Event, Owner};
 
 /// First wait before a failed pod of a Job is made again; doubled each time.
 const BACK_OFF: Millis = Millis::from_secs(10);

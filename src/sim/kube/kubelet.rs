@@ -16,7 +16,7 @@ use crate::core::units::ids::{InstanceId, NodeName, Region, Uid};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::PodPhase;
 use crate::sim::ec2::{Boot, Later, Machine};
-use crate::sim::world::{Event, Owner};
+use crate::sim::event::{Event, Owner};
 
 /// A node is held unready after this much silence (observed: 43 to 48 s).
 const SILENCE: Millis = Millis::from_secs(45);

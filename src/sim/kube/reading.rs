@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::core::units::time::{Millis, Timestamp};
     use crate::core::workload::Mobility;
-    use crate::sim::world::Owner;
+    use crate::sim::event::Owner;
 
     /// A Deployment of one replica whose pods mount a claim of this mode, and its pod as lowtide reads it.
     fn reading_of(mode: &'static str, keeper: Keeper) -> Mobility {

@@ -18,7 +18,7 @@ use crate::core::units::ids::{NodeName, Uid};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::{PodPhase, Stuck};
 use crate::sim::ec2::Later;
-use crate::sim::world::Event;
+use crate::sim::event::Event;
 
 /// The scheduler looks at a pending pod again.
 const AGAIN: Millis = Millis::from_secs(5);

@@ -12,7 +12,7 @@ use super::volumes::Volume;
 use crate::core::units::ids::Uid;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Pod;
-use crate::sim::world::Owner;
+use crate::sim::event::Owner;
 
 /// A pod and what only its kubelet knows.
 #[derive(Debug, Clone)]

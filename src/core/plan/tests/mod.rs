@@ -1,6 +1,7 @@
 //! The plan on a toy world: what a pass decides, carried out at once, pass after pass.
 
 mod adoption;
+mod attacks;
 mod breaker;
 mod by_hand;
 mod choice;
