@@ -1,6 +1,6 @@
 //! Whether figures still follow from facts: the definitions that derive them, and the postings that were derived.
 //!
-//! Decides: what belongs to a definition (text, rights, whether a trigger is on), and that every posting of a machine that ended must follow from its facts.
+//! Decides: what belongs to a definition (text, rights, whether a trigger is on, what a session begins with), and that every posting of a machine that ended must follow from its facts.
 //! Does not: check rows themselves (see [`super::verify`]), or change anything but the record of definitions that a migration leaves.
 
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -12,7 +12,7 @@ use crate::core::units::time::Timestamp;
 /// Every definition of the schema with its digest. Asked by lowtide and not by a function of the schema, which could be replaced as well. Partitions come and
 /// go with the months: their parents stand for them.
 const CURRENT: &str = r#"
-    SELECT 'view' AS kind, c.relname::text AS object, encode(sha256(convert_to(pg_get_viewdef(c.oid), 'UTF8')), 'hex') AS digest
+    SELECT 'view' AS kind, c.relname::text AS object, encode(sha256(convert_to(concat_ws(' ', pg_get_viewdef(c.oid), c.reloptions::text), 'UTF8')), 'hex') AS digest
     FROM pg_class c WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind = 'v'
     UNION ALL
     SELECT 'function', p.oid::regprocedure::text, encode(sha256(convert_to(pg_get_functiondef(p.oid), 'UTF8')), 'hex')
@@ -20,12 +20,15 @@ const CURRENT: &str = r#"
     UNION ALL
     SELECT 'rights on', c.relname::text, encode(sha256(convert_to(coalesce((
                SELECT string_agg(concat_ws(' ', coalesce(r.rolname, 'public'), a.privilege_type, a.is_grantable), ',' ORDER BY r.rolname, a.privilege_type, a.is_grantable)
-               FROM aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee), '') || ' ' || c.relowner::regrole::text, 'UTF8')), 'hex')
+               FROM aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee), '') || ' ' || c.relowner::regrole::text || coalesce((
+               SELECT string_agg(concat_ws(' ', t.attname, coalesce(r.rolname, 'public'), a.privilege_type, a.is_grantable), ',' ORDER BY t.attname, r.rolname, a.privilege_type)
+               FROM pg_attribute t CROSS JOIN aclexplode(t.attacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
+               WHERE t.attrelid = c.oid AND NOT t.attisdropped), ''), 'UTF8')), 'hex')
     FROM pg_class c WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
     UNION ALL
     SELECT 'rights on function', p.oid::regprocedure::text, encode(sha256(convert_to(coalesce((
                SELECT string_agg(concat_ws(' ', coalesce(r.rolname, 'public'), a.privilege_type, a.is_grantable), ',' ORDER BY r.rolname, a.privilege_type, a.is_grantable)
-               FROM aclexplode(p.proacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee), ''), 'UTF8')), 'hex')
+               FROM aclexplode(p.proacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee), '') || ' ' || p.proowner::regrole::text, 'UTF8')), 'hex')
     FROM pg_proc p WHERE p.pronamespace = 'ledger'::regnamespace AND p.prokind = 'f'
     UNION ALL
     -- Partitions have the triggers of their parents, on where those are on: whatever else stands there was put there.
@@ -55,6 +58,12 @@ const CURRENT: &str = r#"
                FROM pg_policy p WHERE p.polrelid = c.oid), ''), 'UTF8')), 'hex')
     FROM pg_class c WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind IN ('r', 'p')
       AND (c.relrowsecurity OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid))
+    UNION ALL
+    -- What a session begins with, by its database or its role: the day that views stop at, or no triggers at all.
+    SELECT 'setting', concat_ws(' of ', split_part(set, '=', 1), CASE s.setrole WHEN 0 THEN 'the database' ELSE s.setrole::regrole::text END), encode(sha256(convert_to(set, 'UTF8')), 'hex')
+    FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) set
+    WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+      AND (set LIKE 'lowtide.%' OR set LIKE 'session_replication_role=%')
 "#;
 
 const ON_RECORD: &str =
@@ -88,7 +97,7 @@ pub(super) async fn changed(connection: &mut PgConnection) -> Result<Vec<Changed
         "SELECT coalesce(c.kind, r.kind), coalesce(c.object, r.object), c.digest IS NULL, r.digest IS NULL OR r.digest = ''
          FROM ({CURRENT}) c FULL JOIN ({ON_RECORD}) r ON r.kind = c.kind AND r.object = c.object
          WHERE coalesce(c.digest, '') <> coalesce(r.digest, '')
-           AND (coalesce(r.digest, '') <> '' OR c.kind IN ('trigger', 'rule', 'row security of')
+           AND (coalesce(r.digest, '') <> '' OR c.kind IN ('trigger', 'rule', 'row security of', 'setting')
                 OR c.kind = 'constraint' AND EXISTS (SELECT FROM ({ON_RECORD}) o WHERE o.kind = 'columns of' AND o.object = split_part(c.object, '.', 1) AND o.digest <> '')
                 OR c.kind = 'function' AND EXISTS (SELECT FROM ({ON_RECORD}) o WHERE o.kind = 'function' AND o.digest <> ''
                                                    AND split_part(o.object, '(', 1) = split_part(c.object, '(', 1)))

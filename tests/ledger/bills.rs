@@ -337,3 +337,62 @@ async fn use_after_the_recorded_end_is_of_the_month_that_bills_it() {
     lowtide::ledger::import::retract(&mut connection, august.statements[0].id, "a test", LATER).await.unwrap();
     assert_eq!(found(&mut connection).await, "07 pod search 10.000000 10.000000");
 }
+
+/// A payer of support and tax alone has a final bill as well: a month is not open for ever because of it.
+#[tokio::test]
+async fn a_bill_without_machines_is_final_once_all_its_lines_are_invoiced() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-without-machines");
+    taken(&mut connection, Format::Cur, &bill(&folder, "machines", &hours(0..10, "1.00", "INV"))).await.unwrap();
+    let of_payer = |invoices: [&str; 2]| {
+        let lines = [("support", "Fee", "12.00"), ("vat", "Tax", "2.00")].iter().zip(invoices).map(|((id, kind, cost), invoice)| {
+            line(id, kind, "", "", 0, "", cost, "").replacen(",,", &format!(",{invoice},"), 1).replace("111122223333", "999900001111")
+        });
+        lines.collect::<String>()
+    };
+    for (n, (invoices, said)) in [(["INV", ""], false), (["INV", "INV"], true)].into_iter().enumerate() {
+        let file = bill(&folder, &format!("{n}"), &of_payer(invoices));
+        let taken = accepted(&mut connection, Format::Cur, &file, Check::ForeignAccount).await;
+        let sql = "SELECT invoiced FROM ledger.statement WHERE id = $1";
+        let invoiced: bool = sqlx::query_scalar(sql).bind(taken.statements[0].id).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(invoiced, said, "{invoices:?}");
+    }
+}
+
+/// What an invoice says is the sum of its lines: with what was paid up front, without what only moved, in two invoices and one that is still to come.
+#[tokio::test]
+async fn what_each_invoice_charges_is_on_record_and_changes_with_it() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 1).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-invoices");
+    let of = |id: &str, kind: &str, resource: &str, usage: &str, cost: &str, plan: &str, invoice: &str| {
+        line(id, kind, resource, usage, 0, "1", cost, plan).replacen(",,", &format!(",{invoice},"), 1)
+    };
+    let lines = |of_tax: &str| {
+        [
+            of("u", "SavingsPlanCoveredUsage", "i-a", "BoxUsage:g6.xlarge", "3.00", "0.70", "INV-1"),
+            of("n", "SavingsPlanNegation", "", "ComputeSP:1yrAllUpfront", "-3.00", "", "INV-1"),
+            of("f", "SavingsPlanUpfrontFee", "arn:aws:savingsplans::1:savingsplan/s", "ComputeSP:1yrAllUpfront", "6000.00", "", "INV-2"),
+            of("c", "Credit", "i-a", "BoxUsage:g6.xlarge", "-0.25", "", "INV-1"),
+            of("t", "Tax", "", "", "2.00", "", of_tax),
+        ]
+        .concat()
+    };
+    let charged = "SELECT string_agg(concat_ws(' ', nullif(i ->> 'invoice', ''), i ->> 'charged', i ->> 'currency'), ', ') || ' of ' || total::numeric(10,2)
+                   FROM ledger.statements, jsonb_array_elements(invoices) i WHERE state = 'holds' GROUP BY total";
+    for (tax, said) in [("", "2 USD, INV-1 -0.25 USD, INV-2 6000 USD of 2.45"), ("INV-1", "INV-1 1.75 USD, INV-2 6000 USD of 2.45")] {
+        for again in [false, true] {
+            let file = bill(&folder, &format!("{tax}-{again}"), &lines(tax));
+            let done = taken(&mut connection, Format::Cur, &file).await.unwrap();
+            assert_eq!(done.statements[0].same, again, "{tax}");
+            assert_eq!(sqlx::query_scalar::<_, String>(charged).fetch_one(&mut connection).await.unwrap(), said);
+        }
+    }
+    let listed = lowtide::ledger::report::statements(&mut connection, &Default::default()).await.unwrap();
+    let at = listed.columns.iter().position(|column| *column == "invoices").unwrap();
+    let shown: Vec<_> = listed.rows.iter().map(|row| row[at].clone().unwrap()).collect();
+    assert_eq!(shown, ["INV-1 1.75 USD; INV-2 6000 USD", "on no invoice yet 2 USD; INV-1 -0.25 USD; INV-2 6000 USD"]);
+}

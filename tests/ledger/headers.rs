@@ -1,4 +1,4 @@
-//! Files with the full headers that AWS writes: the older report, CUR 2.0, what Athena prints of either, and FOCUS 1.0, 1.1 and 1.2. What each column family is
+//! Files with the full headers that AWS writes: the older report, CUR 2.0, what Athena prints of either, and FOCUS 1.0 to 1.3. What each column family is
 //! for (reservations, Savings Plans, net amounts, tags) is in the lines.
 
 use std::collections::BTreeMap;
@@ -200,6 +200,85 @@ fn of_athena(text: String) -> String {
     if is_time { text.replace('T', " ").replace('Z', ".000") } else { text }
 }
 
+/// What Data Exports writes of a column into Parquet.
+enum Written {
+    Map,
+    Time,
+    Amount,
+    Text,
+}
+
+fn written(name: &str) -> Written {
+    let of_amounts = ["_cost", "_fee", "_amount", "_for_billing_period", "_to_date", "_commitment", "_for_usage"];
+    match name {
+        "resource_tags" | "product" | "discount" | "cost_category" => Written::Map,
+        name if name.ends_with("_date") && !name.ends_with("_to_date") => Written::Time,
+        name if of_amounts.iter().any(|end| name.ends_with(end)) => Written::Amount,
+        _ => Written::Text,
+    }
+}
+
+/// The same lines as Parquet: maps as maps, times as milliseconds, amounts as doubles, and nothing where a line says nothing.
+fn as_parquet(columns: &[String]) -> Vec<u8> {
+    use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+    let one = |name: &String| match written(name) {
+        Written::Map => format!(
+            "optional group {name} (MAP) {{ repeated group key_value {{ required binary key (STRING); optional binary value (STRING); }} }}"
+        ),
+        Written::Time => format!("optional int64 {name} (TIMESTAMP(MILLIS,true));"),
+        Written::Amount => format!("optional double {name};"),
+        Written::Text => format!("optional binary {name} (STRING);"),
+    };
+    let schema = format!("message m {{ {} }}", columns.iter().map(one).collect::<Vec<_>>().join(" "));
+    let schema = std::sync::Arc::new(parquet::schema::parser::parse_message_type(&schema).unwrap());
+    let packing = parquet::file::properties::WriterProperties::builder().set_compression(parquet::basic::Compression::SNAPPY).build();
+    let mut writer = parquet::file::writer::SerializedFileWriter::new(Vec::new(), schema, std::sync::Arc::new(packing)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let text = |value: &str| ByteArray::from(value.as_bytes().to_vec());
+    for name in columns {
+        let values: Vec<String> = rows().iter().map(|row| own(row, name)).filter(|value| !value.is_empty()).collect();
+        let defined: Vec<i16> = rows().iter().map(|row| i16::from(!own(row, name).is_empty())).collect();
+        match written(name) {
+            Written::Map => {
+                let tagged = |row: &Row| name == "resource_tags" && row.contains_key("resource_tags_user_lowtide_claim_uid");
+                let claims: Vec<String> =
+                    rows().iter().filter(|row| tagged(row)).map(|row| own(row, "resource_tags_user_lowtide_claim_uid")).collect();
+                // A map with two entries, or one that is empty.
+                let per_row =
+                    |deep: i16| rows().iter().flat_map(|row| if tagged(row) { vec![deep; 2] } else { vec![1] }).collect::<Vec<i16>>();
+                let again: Vec<i16> = rows().iter().flat_map(|row| if tagged(row) { vec![0, 1] } else { vec![0] }).collect();
+                let keys = claims.iter().flat_map(|_| [text("user_team"), text("user_lowtide_claim_uid")]).collect::<Vec<_>>();
+                let entries = claims.iter().flat_map(|claim| [text("search"), text(claim)]).collect::<Vec<_>>();
+                for (deep, values) in [(2, keys), (3, entries)] {
+                    let mut column = group.next_column().unwrap().unwrap();
+                    column.typed::<ByteArrayType>().write_batch(&values, Some(&per_row(deep)), Some(&again)).unwrap();
+                    column.close().unwrap();
+                }
+            }
+            Written::Time => {
+                let times: Vec<i64> = values.iter().map(|value| value.parse::<jiff::Timestamp>().unwrap().as_millisecond()).collect();
+                let mut column = group.next_column().unwrap().unwrap();
+                column.typed::<Int64Type>().write_batch(&times, Some(&defined), None).unwrap();
+                column.close().unwrap();
+            }
+            Written::Amount => {
+                let amounts: Vec<f64> = values.iter().map(|value| value.parse().unwrap()).collect();
+                let mut column = group.next_column().unwrap().unwrap();
+                column.typed::<DoubleType>().write_batch(&amounts, Some(&defined), None).unwrap();
+                column.close().unwrap();
+            }
+            Written::Text => {
+                let texts: Vec<ByteArray> = values.iter().map(|value| text(value)).collect();
+                let mut column = group.next_column().unwrap().unwrap();
+                column.typed::<ByteArrayType>().write_batch(&texts, Some(&defined), None).unwrap();
+                column.close().unwrap();
+            }
+        }
+    }
+    group.close().unwrap();
+    writer.into_inner().unwrap()
+}
+
 #[tokio::test]
 async fn a_bill_with_the_headers_that_aws_writes_is_the_same_in_every_form() {
     let Bench { url, ledger, server } = bench().await;
@@ -227,6 +306,10 @@ async fn a_bill_with_the_headers_that_aws_writes_is_the_same_in_every_form() {
         let done = done.unwrap_or_else(|fault| panic!("{name}: {fault}"));
         assert_eq!(changed(&done).is_some(), n == 0, "{name} says the same as the first: {:?}", changed(&done));
     }
+    let columnar = folder.0.join("cur-2.snappy.parquet");
+    std::fs::write(&columnar, as_parquet(&cur_2)).unwrap();
+    let done = taken(&mut connection, Format::Cur, &[columnar]).await.unwrap_or_else(|fault| panic!("cur-2 as Parquet: {fault}"));
+    assert!(changed(&done).is_none(), "cur-2 as Parquet says the same as the first: {:?}", changed(&done));
     let mut of = async |line: &str| of_line(&mut connection, line).await;
     assert_eq!(
         [of("pod").await, of("discount").await, of("transfer").await, of("volume").await],
@@ -257,6 +340,10 @@ const ADDED_BY_1_1: &str = "CapacityReservationId,CapacityReservationStatus,Comm
     SkuPriceDetails";
 const ADDED_BY_1_2: &str = "BillingAccountType,InvoiceId,PricingCurrency,PricingCurrencyContractedUnitPrice,PricingCurrencyEffectiveCost,PricingCurrencyListUnitPrice,SubAccountType";
 
+/// 1.3 says who provides and who hosts where 1.2 says `ProviderName` and `PublisherName`.
+const ADDED_BY_1_3: &str = "AllocatedMethodDetails,AllocatedMethodId,AllocatedResourceId,AllocatedResourceName,AllocatedTags,ContractApplied,HostProviderName,\
+    ServiceProviderName";
+
 /// A file with one row of storage, one that a commitment covers, and one of a machine of ours.
 fn focus(columns: &str) -> String {
     let columns: Vec<&str> = columns.split(',').map(str::trim).collect();
@@ -271,8 +358,10 @@ fn focus(columns: &str) -> String {
                 "ChargePeriodStart" => "2026-07-20T00:00:00.000Z",
                 "ChargePeriodEnd" => "2026-07-21T00:00:00.000Z",
                 "ChargeCategory" => "Usage",
-                "ProviderName" | "PublisherName" | "InvoiceIssuerName" => "AWS",
-                "SkuPriceDetails" | "x_Discounts" | "x_CostCategories" => "{}",
+                "ProviderName" | "PublisherName" | "InvoiceIssuerName" | "HostProviderName" | "ServiceProviderName" => "AWS",
+                "AllocatedMethodDetails" | "AllocatedTags" | "ContractApplied" | "SkuPriceDetails" | "x_Discounts" | "x_CostCategories" => {
+                    "{}"
+                }
                 _ => "",
             };
             quoted(given.unwrap_or(always))
@@ -312,7 +401,8 @@ async fn focus_with_the_headers_of_each_version_is_the_same() {
     let folder = Folder::new("headers-focus");
     let mapping = Mapping::read(&folder.file("tags.csv", "label,tag\nteam,Squad\n")).unwrap();
     let (v11, v12) = (format!("{FOCUS_1_0},{ADDED_BY_1_1}"), format!("{FOCUS_1_0},{ADDED_BY_1_1},{ADDED_BY_1_2}"));
-    for (n, columns) in [FOCUS_1_0, &v11, &v12].into_iter().enumerate() {
+    let v13 = format!("{v12},{ADDED_BY_1_3}").replace("ProviderName,PublisherName,", "");
+    for (n, columns) in [FOCUS_1_0, &v11, &v12, &v13].into_iter().enumerate() {
         let file = folder.file(&format!("{n}/focus.csv"), &focus(columns));
         let done = taken(&mut connection, Format::Focus(&mapping), &[file]).await.unwrap_or_else(|fault| panic!("1.{n}: {fault}"));
         assert_eq!((done.left_out, changed(&done).is_some()), (1, n == 0), "1.{n}");

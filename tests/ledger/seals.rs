@@ -214,6 +214,15 @@ async fn sums_and_other_costs_are_held_against_what_they_are_made_of() {
             "trigger posting_default.mine: added",
         ),
         ("ALTER TABLE ledger.checkpoint_default DISABLE TRIGGER refuse_change", "trigger checkpoint_default.refuse_change: added"),
+        // One column may be written, a view has an option, a function is another's, and every view ends at a day.
+        ("CREATE ROLE mallory; GRANT UPDATE (revenue_usd) ON ledger.revenue_day TO mallory", "rights on revenue_day: replaced"),
+        ("ALTER VIEW ledger.cost_daily SET (security_barrier = true)", "view cost_daily: replaced"),
+        (
+            "ALTER FUNCTION ledger.utc_day(timestamptz) OWNER TO mallory",
+            "rights on function ledger.utc_day(timestamp with time zone): replaced",
+        ),
+        ("ALTER DATABASE postgres SET lowtide.as_of = '2026-07-01'", "setting lowtide.as_of of the database: added"),
+        ("ALTER ROLE mallory SET session_replication_role = replica", "setting session_replication_role of mallory: added"),
     ] {
         server.psql("postgres", sql).unwrap();
         let found = found().await;

@@ -17,7 +17,7 @@ use super::once::{self, Version, run};
 use super::rates::Rates;
 use super::reading::{ReadFile, content_of, each_line};
 use super::staging::{Lines, Place, stage};
-use super::statement::{self, Cell, Changes, Kind, New, Outcome, held, id_of, next_version};
+use super::statement::{self, Cell, Changes, Held, Kind, New, Outcome, held, id_of, next_version};
 use super::{ImportFault, Options};
 use crate::core::units::money::BilledUsd;
 use crate::core::units::time::Timestamp;
@@ -74,10 +74,9 @@ fn read_file(path: &Path, number: usize, rates: &Rates, checks: &mut Checks, lin
                 })?;
             }
         }
-        if let Some(read) = read_line(line, rates, checks)? {
-            let said = read.line_id.is_empty().then(|| line.hashed().cast_signed());
-            lines.add(Place { file: number, part: line.part, said }, &read);
-        }
+        let read = read_line(line, rates, checks)?;
+        let said = read.line_id.is_empty().then(|| line.hashed().cast_signed());
+        lines.add(Place { file: number, part: line.part, said }, &read);
         Ok(())
     })
 }
@@ -140,7 +139,7 @@ const NEW_LINES: &str = "CREATE TEMPORARY TABLE new_line ON COMMIT DROP AS
                  CASE instance WHEN '' THEN $2::date::timestamp AT TIME ZONE 'UTC' ELSE at END AS at,
                  CASE instance WHEN '' THEN ($2::date + interval '1 month') AT TIME ZONE 'UTC' ELSE until END AS until,
                  CASE instance WHEN '' THEN service ELSE '' END AS service, cost, used_ms, on_demand
-          FROM staged_line WHERE payer = $1 AND period = $2::date) s
+          FROM staged_line WHERE payer = $1 AND period = $2::date AND kind <> 'moved') s
     GROUP BY kind, account, instance, usage_type, operation, at, until, service";
 
 /// What holds of the period, of this payer or from before payers were known.
@@ -181,6 +180,7 @@ async fn take_period(
     // The same files may say something else than they did: with other rates, or once a machine of theirs is known.
     run(connection, "find the machines of tagged resources",
         "UPDATE staged_line s SET instance = o.instance FROM ledger.interval_opened o WHERE s.instance = '' AND s.claim_uid <> '' AND o.claim_uid = s.claim_uid").await?;
+    let invoices = invoices(connection, payer, period).await?;
     gateways::split(connection, payer, period).await?;
     for (what, sql) in [("sum the new lines", NEW_LINES), ("read the lines that hold", HELD_LINES)] {
         let made = sqlx::query(AssertSqlSafe(sql)).bind(payer).bind(period).execute(&mut *connection).await;
@@ -192,7 +192,9 @@ async fn take_period(
     bill_checks::look(connection, &cell, asked, checks).await?;
     run(connection, "find what differs", DIFFERENCE).await?;
     let changes = changes(connection).await?;
-    if let Some(holds) = holds.as_ref().filter(|holds| holds.invoiced == invoiced && changes == Changes::default()) {
+    // What was taken before invoices were added up says the same without them.
+    let as_invoiced = |holds: &Held| holds.invoiced == invoiced && (holds.invoices.is_none() || holds.invoices == invoices);
+    if let Some(holds) = holds.as_ref().filter(|holds| as_invoiced(holds) && changes == Changes::default()) {
         run(connection, "clear up", CLEAR).await?;
         return Ok(Outcome { cell, id: holds.id, version: holds.version, changes, same: true });
     }
@@ -204,6 +206,7 @@ async fn take_period(
         lines: files.iter().map(|file| i64::try_from(file.lines).unwrap_or(i64::MAX)).sum(),
         total: total(connection).await?,
         invoiced,
+        invoices,
     };
     let number = next_version(connection, &cell).await?;
     for month in months(connection).await? {
@@ -240,14 +243,25 @@ async fn total(connection: &mut PgConnection) -> Result<BilledUsd, ImportFault> 
     text.parse().map_err(|_| ImportFault::Incomplete(format!("the report adds up to {text}, which cannot be kept")))
 }
 
-/// All lines that name a machine of the period belong to an invoice.
+/// All lines that name a machine of the period belong to an invoice; of a payer without machines, all lines.
 async fn invoiced(connection: &mut PgConnection, payer: &str, period: &str) -> Result<bool, LedgerFault> {
     let row = sqlx::query(
-        "SELECT coalesce(bool_and(invoiced), false) AS invoiced FROM staged_line WHERE payer = $1 AND period = $2::date AND instance <> ''",
+        "SELECT coalesce(bool_and(invoice IS NOT NULL) FILTER (WHERE instance <> ''), bool_and(invoice IS NOT NULL), false) AS invoiced
+         FROM staged_line WHERE payer = $1 AND period = $2::date",
     )
     .bind(payer)
     .bind(period);
     Ok(row.fetch_one(connection).await.map_err(LedgerFault::during("look for the invoice"))?.get("invoiced"))
+}
+
+/// What each invoice charges, and what is on none yet: before gateways are split, as the lines came.
+async fn invoices(connection: &mut PgConnection, payer: &str, period: &str) -> Result<Option<serde_json::Value>, LedgerFault> {
+    let sql =
+        "SELECT jsonb_agg(jsonb_build_object('invoice', invoice, 'currency', currency, 'charged', charged) ORDER BY invoice, currency)
+               FROM (SELECT coalesce(invoice, '') AS invoice, currency, trim_scale(sum(charged)) AS charged
+                     FROM staged_line WHERE payer = $1 AND period = $2::date AND charged IS NOT NULL GROUP BY 1, 2) i";
+    let query = sqlx::query_scalar(sql).bind(payer).bind(period);
+    query.fetch_one(connection).await.map_err(LedgerFault::during("add up the invoices"))
 }
 
 async fn months(connection: &mut PgConnection) -> Result<Vec<String>, LedgerFault> {

@@ -22,6 +22,16 @@ use crate::core::units::time::{Millis, Timestamp};
 const HOUR_UNITS: i128 = 10_000_000_000;
 const HOUR_MS: i128 = 3_600_000;
 
+/// The kind of lines that only move a commitment's money between lines that are read, Savings Plan negations: they are on the invoice and cost nothing more.
+pub(super) const MOVED: &str = "moved";
+
+/// An amount as an invoice says it: in the invoice's currency, when it is paid, before what is paid up front is spread.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Charged {
+    pub currency: String,
+    pub amount: BilledUsd,
+}
+
 /// A line as it is staged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CurLine {
@@ -60,16 +70,15 @@ pub(super) struct CurLine {
     pub used: Option<Millis>,
     /// What it would have cost on demand, where said.
     pub public_on_demand: Option<BilledUsd>,
-    /// It belongs to an invoice.
-    pub invoiced: bool,
+    /// The invoice that charges it; empty before there is one.
+    pub invoice: String,
+    /// What that invoice charges for it.
+    pub charged: Charged,
 }
 
-/// Reads a line. `None` for what only moves a commitment's money between lines that are read: Savings Plan negations.
-pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Result<Option<CurLine>, ImportFault> {
+/// Reads a line.
+pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Result<CurLine, ImportFault> {
     let line_type = line.need("line_item_line_item_type", "a type, as in Usage")?;
-    if line_type == "SavingsPlanNegation" {
-        return Ok(None);
-    }
     let usage_type = line.get("line_item_usage_type").unwrap_or_default();
     let resource = line.get("line_item_resource_id").unwrap_or_default();
     let instance = instance_of(resource);
@@ -103,7 +112,7 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
     let account = text("line_item_usage_account_id");
     let share = || tag_of(line, "resource_tags_user_lowtide_share", SHARE_TAG);
     let gateway = gateway_of(resource, share, checks)?;
-    Ok(Some(CurLine {
+    Ok(CurLine {
         line_id: line.get("identity_line_item_id").map(identity).unwrap_or_default(),
         payer: line.get("bill_payer_account_id").map_or_else(|| account.clone(), str::to_owned),
         period: period_of(line, from)?,
@@ -125,8 +134,9 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
             .and_then(|text| text.parse::<BilledUsd>().ok())
             .filter(|cost| cost.0 > 0)
             .map(|cost| rate.times(cost)),
-        invoiced: line.get("bill_invoice_id").is_some(),
-    }))
+        invoice: text("bill_invoice_id"),
+        charged: Charged { currency: text("line_item_currency_code"), amount: charged(line)? },
+    })
 }
 
 /// The instance that a resource is: by its id, or at the end of its ARN.
@@ -140,6 +150,7 @@ fn instance_of(resource: &str) -> Option<&str> {
 fn kind_of(line_type: &str, usage_type: &str, resource: &str, is_instance: bool) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| usage_type.contains(word));
     match line_type {
+        "SavingsPlanNegation" => MOVED,
         "Credit" => "credit",
         "Refund" => "refund",
         "Tax" => "tax",
@@ -164,6 +175,7 @@ fn amounts(line: &Line, line_type: &str) -> Result<(BilledUsd, Option<BilledUsd>
     let net = |name: &str| line.get(name).map(|_| line.usd(name)).transpose();
     let or_none = |name: &str| line.get(name).map_or(Ok(BilledUsd(0)), |_| line.usd(name));
     match line_type {
+        "SavingsPlanNegation" => Ok((BilledUsd(0), None)),
         "SavingsPlanCoveredUsage" => {
             Ok((line.usd("savings_plan_savings_plan_effective_cost")?, net("savings_plan_net_savings_plan_effective_cost")?))
         }
@@ -189,6 +201,11 @@ fn amounts(line: &Line, line_type: &str) -> Result<(BilledUsd, Option<BilledUsd>
         }
         _ => Ok((line.usd("line_item_unblended_cost")?, net("line_item_net_unblended_cost")?)),
     }
+}
+
+/// What the invoice has of a line: the unblended cost, of which discounts, payments up front and negations have lines of their own.
+fn charged(line: &Line) -> Result<BilledUsd, ImportFault> {
+    line.get("line_item_unblended_cost").map_or(Ok(BilledUsd(0)), |_| line.usd("line_item_unblended_cost"))
 }
 
 /// The first day of the billing period; where the report does not say it, of the month in which the use began.
@@ -238,7 +255,7 @@ mod tests {
     fn read_text(text: &str) -> Result<Vec<CurLine>, String> {
         let (mut found, mut checks) = (Vec::new(), Checks::default());
         each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), (&REQUIRED, &is_read), &mut |line| {
-            found.extend(read_line(line, &Rates::default(), &mut checks)?);
+            found.push(read_line(line, &Rates::default(), &mut checks)?);
             Ok(())
         })
         .map_err(|fault| fault.to_string())?;
@@ -280,6 +297,7 @@ mod tests {
                 "discount i-1 -1000 0 ",
                 "discount i-1 0 0 ",
                 "commitment i-2 500000 0 ",
+                "moved  0 0 ",
                 "unused-commitment  2000000 0 ",
                 "egress i-1 400000 0 ",
                 "transfer i-1 1800000 0 ",
@@ -292,7 +310,7 @@ mod tests {
             ]
         );
         assert_eq!(found[0].used, Some(Millis(1_800_000)));
-        assert_eq!((found[0].period.as_str(), found[0].invoiced), ("2026-07-01", true));
+        assert_eq!((found[0].period.as_str(), found[0].invoice.as_str()), ("2026-07-01", "INV-1"));
     }
 
     #[test]
@@ -329,7 +347,7 @@ mod tests {
         let text = format!("{header}2026-07-01T00:00:00Z,Refund,,,,-3,USD\n");
         let mut found = Vec::new();
         each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), (&REQUIRED, &is_read), &mut |line| {
-            found.extend(read_line(line, &Rates::default(), &mut Checks::default())?);
+            found.push(read_line(line, &Rates::default(), &mut Checks::default())?);
             Ok(())
         })
         .unwrap();

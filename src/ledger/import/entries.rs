@@ -82,6 +82,7 @@ pub(super) async fn new_version<K: Ord + Clone>(
         lines: i64::try_from(now.len()).unwrap_or(i64::MAX),
         total: BilledUsd(now.values().sum::<i128>() * MICRO),
         invoiced: false,
+        invoices: None,
     };
     statement::record(connection, &new, version, checks).await?;
     Ok(Version { outcome: Outcome { id: id_of(&cell, version), version, cell, changes, same: false }, differences })

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::checks::{Check, Checks};
-use super::cur::CurLine;
+use super::cur::{Charged, CurLine};
 use super::delivery::files_of;
 use super::entries::{not_much_changed, reasonable};
 use super::reading::{MOST_LINE, ReadFile, content_of, malformed, name_of, sha256_of, while_reading, with_text};
@@ -65,6 +65,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
         lines: files.iter().map(|file| i64::try_from(file.lines).unwrap_or(i64::MAX)).sum(),
         total: total.parse().unwrap_or_default(),
         invoiced: false,
+        invoices: None,
     };
     let months = sqlx::query("SELECT DISTINCT date_trunc('month', at AT TIME ZONE 'UTC')::date::text AS month FROM difference");
     for month in months.fetch_all(&mut *connection).await.map_err(LedgerFault::during("find the months"))? {
@@ -307,7 +308,8 @@ fn read_line(line: &Line, checks: &mut Checks) -> Result<CurLine, ImportFault> {
         discount: BilledUsd(0),
         used: used(price, charge),
         public_on_demand: None,
-        invoiced: false,
+        invoice: String::new(),
+        charged: Charged::default(),
     })
 }
 

@@ -146,7 +146,7 @@ pub(super) async fn split(connection: &mut PgConnection, payer: &str, period: &s
     sqlx::raw_sql(
         "INSERT INTO staged_line
              SELECT g.file, g.part, NULL, NULL, g.payer, g.period, g.kind, g.account, p.instance, '', NULL, NULL, g.usage_type, g.operation, g.service, g.at, g.until, p.cost, NULL,
-                    NULL, g.invoiced
+                    NULL, g.invoice, g.currency, NULL
              FROM staged_line g JOIN gateway_part p ON p.line = g.ctid WHERE p.cost <> 0;
          DELETE FROM staged_line g USING (SELECT line, sum(cost) AS cost FROM gateway_part GROUP BY line) p
              WHERE g.ctid = p.line AND g.cost = p.cost AND g.cost <> 0;

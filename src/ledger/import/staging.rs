@@ -21,7 +21,7 @@ const WAITING: usize = 4;
 const TABLE: &str = "CREATE TEMPORARY TABLE staged_line (
     file integer NOT NULL, part integer NOT NULL, said bigint, line_id text, payer text NOT NULL, period date NOT NULL, kind text NOT NULL, account text NOT NULL, instance text NOT NULL,
     claim_uid text, region text, share numeric, usage_type text NOT NULL, operation text NOT NULL, service text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL,
-    cost numeric NOT NULL, used_ms bigint, on_demand numeric, invoiced boolean NOT NULL) ON COMMIT DROP";
+    cost numeric NOT NULL, used_ms bigint, on_demand numeric, invoice text, currency text NOT NULL, charged numeric) ON COMMIT DROP";
 
 /// Where a line was read.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +88,19 @@ impl Lines {
             Some(cost) => _ = write!(self.chunk, "{cost}\t"),
             None => self.chunk.push_str("\\N\t"),
         }
-        self.chunk.push_str(if line.invoiced { "t\n" } else { "f\n" });
+        match line.invoice.as_str() {
+            "" => self.chunk.push_str("\\N\t"),
+            invoice => {
+                escape(&mut self.chunk, invoice);
+                self.chunk.push('\t');
+            }
+        }
+        escape(&mut self.chunk, &line.charged.currency);
+        // A discount that is split off a line is charged with it.
+        match kind == line.kind {
+            true => _ = writeln!(self.chunk, "\t{}", line.charged.amount),
+            false => self.chunk.push_str("\t\\N\n"),
+        }
         if self.chunk.len() >= CHUNK {
             self.flush();
         }

@@ -23,7 +23,7 @@ use crate::ledger::who::taken_by;
 
 const STATEMENT: Table = Table {
     name: "statement",
-    columns: "id, at, kind, source, until, version, retracts, said_version, files, digest, lines, total, invoiced, accepted, taken_by, reason",
+    columns: "id, at, kind, source, until, version, retracts, said_version, files, digest, lines, total, invoiced, invoices, accepted, taken_by, reason",
 };
 
 /// What a statement is about.
@@ -76,6 +76,8 @@ pub(super) struct New<'a> {
     pub lines: i64,
     pub total: BilledUsd,
     pub invoiced: bool,
+    /// What each invoice charges, of a bill: a list of `invoice` (empty: of none yet), `currency` and `charged`.
+    pub invoices: Option<serde_json::Value>,
 }
 
 /// A version that holds.
@@ -85,6 +87,7 @@ pub(super) struct Held {
     pub version: i32,
     pub said_version: Option<String>,
     pub invoiced: bool,
+    pub invoices: Option<serde_json::Value>,
 }
 
 /// What became of a statement.
@@ -139,7 +142,7 @@ pub(super) fn digest_of(files: &[ReadFile]) -> String {
 /// The version of a cell that holds.
 pub(super) async fn held(connection: &mut PgConnection, cell: &Cell) -> Result<Option<Held>, LedgerFault> {
     let row = sqlx::query!(
-        "SELECT s.id, s.version, s.said_version, s.invoiced FROM ledger.statement s
+        "SELECT s.id, s.version, s.said_version, s.invoiced, s.invoices FROM ledger.statement s
          WHERE s.kind = $1 AND s.source = $2 AND s.at = $3::text::timestamptz AND s.retracts IS NULL
            AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id)
          ORDER BY s.version DESC LIMIT 1",
@@ -148,7 +151,13 @@ pub(super) async fn held(connection: &mut PgConnection, cell: &Cell) -> Result<O
         cell.from.to_rfc3339()
     );
     let row = row.fetch_optional(connection).await.map_err(LedgerFault::during("read which version holds"))?;
-    Ok(row.map(|row| Held { id: row.id, version: row.version, said_version: row.said_version, invoiced: row.invoiced }))
+    Ok(row.map(|row| Held {
+        id: row.id,
+        version: row.version,
+        said_version: row.said_version,
+        invoiced: row.invoiced,
+        invoices: row.invoices,
+    }))
 }
 
 /// The number of a cell's next version.
@@ -214,7 +223,7 @@ pub(super) async fn record(connection: &mut PgConnection, new: &New<'_>, version
     let row = json!({
         "id": id, "at": new.cell.from.to_rfc3339(), "kind": new.cell.kind.as_str(), "source": new.cell.source, "until": new.cell.until.to_rfc3339(),
         "version": version, "said_version": new.said_version, "files": files, "digest": digest_of(new.files), "lines": new.lines,
-        "total": new.total.to_string(), "invoiced": new.invoiced, "accepted": checks.overruled(), "taken_by": taken_by(connection).await?,
+        "total": new.total.to_string(), "invoiced": new.invoiced, "invoices": new.invoices, "accepted": checks.overruled(), "taken_by": taken_by(connection).await?,
     });
     insert(connection, STATEMENT, &[row]).await?;
     Ok(id)

@@ -8,7 +8,7 @@ use super::{Days, Report, with_columns, with_day_of_knowledge};
 use crate::ledger::import::Kind;
 use crate::ledger::store::LedgerFault;
 
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 16] = [
     "kind",
     "source",
     "from",
@@ -23,6 +23,7 @@ const COLUMNS: [&str; 15] = [
     "files",
     "statement",
     "invoiced",
+    "invoices",
     "reason",
 ];
 
@@ -48,6 +49,8 @@ pub async fn statements(connection: &mut PgConnection, listed: &Listed) -> Resul
                   to_char(taken_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS "taken_at!", taken_by AS "taken_by!", accepted AS "accepted!",
                   (SELECT string_agg(CASE WHEN f ->> 'role' IN ('rates', 'mapping', 'projects') THEN (f ->> 'role') || '=' ELSE '' END || (f ->> 'name') || ' sha256:' || (f ->> 'sha256'), ' ') FROM jsonb_array_elements(files) f) AS files, id AS "id!",
                   CASE WHEN kind = 'bill' AND retracts IS NULL THEN CASE WHEN invoiced THEN 'yes' ELSE 'no' END END AS invoiced, reason,
+                  (SELECT string_agg(concat_ws(' ', coalesce(nullif(i ->> 'invoice', ''), 'on no invoice yet'), i ->> 'charged', i ->> 'currency'), '; ')
+                   FROM jsonb_array_elements(invoices) i) AS invoices,
                   (SELECT coalesce(sum(p.cost_usd), 0)::numeric(24,6)::text FROM ledger.posting p
                    WHERE p.statement = s.id AND p.posted_at < (SELECT ledger.known_before())) AS "changed!"
            FROM ledger.statements s WHERE ($1::text IS NULL OR kind = $1) AND (NOT $2 OR state = 'holds')
@@ -82,7 +85,7 @@ pub async fn statements(connection: &mut PgConnection, listed: &Listed) -> Resul
             row.taken_at,
             row.taken_by,
         ];
-        values.into_iter().map(Some).chain([row.files, Some(row.id.to_string()), row.invoiced, row.reason]).collect()
+        values.into_iter().map(Some).chain([row.files, Some(row.id.to_string()), row.invoiced, row.invoices, row.reason]).collect()
     });
     let report = with_columns(sentence, &COLUMNS, rows.collect());
     with_day_of_knowledge(connection, report).await

@@ -128,7 +128,7 @@ FROM ledger.revenue_day WHERE statement IS NOT NULL AND posted_at < (SELECT ledg
 -- What came from outside: versions by source and period; one `holds` unless it was taken back.
 CREATE VIEW ledger.statements AS
 WITH known AS (SELECT * FROM ledger.statement WHERE posted_at < (SELECT ledger.known_before()))
-SELECT s.id, s.kind, s.source, s.at AS period_from, s.until AS period_to, s.version, s.said_version, s.lines, s.total, s.invoiced, s.accepted, s.taken_by,
+SELECT s.id, s.kind, s.source, s.at AS period_from, s.until AS period_to, s.version, s.said_version, s.lines, s.total, s.invoiced, s.invoices, s.accepted, s.taken_by,
        s.posted_at AS taken_at, s.retracts, s.reason, s.files,
        CASE WHEN s.retracts IS NOT NULL THEN 'takes back' WHEN EXISTS (SELECT FROM known r WHERE r.retracts = s.id) THEN 'taken back'
             WHEN s.kind = 'feed' OR s.version = max(s.version) FILTER (WHERE s.retracts IS NULL AND NOT EXISTS (SELECT FROM known r WHERE r.retracts = s.id))
