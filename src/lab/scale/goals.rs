@@ -22,8 +22,10 @@ pub struct Judged {
 /// Every goal.
 pub fn judge(report: &Report) -> Vec<Judged> {
     let decided = |of: Option<super::decisions::Latency>| {
-        // A machine about which nothing was decided took longer than any.
-        of.map(|l| if l.undecided > 0 { f64::INFINITY } else { l.decided.p99_ms as f64 })
+        // A machine about which nothing was decided took longer than any. A decision before its notice says that the operator's clock and ours differ, which the
+        // operator's does for hours after the machine's was set: then nothing was measured.
+        of.filter(|l| l.undecided > 0 || l.decided.p50_ms >= 0)
+            .map(|l| if l.undecided > 0 { f64::INFINITY } else { l.decided.p99_ms as f64 })
     };
     let (idle, rest) = (report.idle.as_ref(), report.rest.as_ref());
     let all = [
