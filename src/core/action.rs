@@ -482,6 +482,8 @@ pub struct Step<S = Planned> {
     pub records: Vec<LedgerRecord>,
     /// The actions.
     pub actions: Vec<Action>,
+    /// It saves work from a machine that EC2 is about to take: what it asks of the cluster goes first.
+    pub rescue: bool,
     /// How far it has come.
     pub state: S,
 }
@@ -493,14 +495,14 @@ impl Step {
         lanes.shrink_to_fit();
         records.shrink_to_fit();
         actions.shrink_to_fit();
-        Step { lanes, records, actions, state: Planned }
+        Step { lanes, records, actions, rescue: false, state: Planned }
     }
 }
 
 impl<S> Step<S> {
     /// The same step, further on.
     pub fn now<N>(self, state: N) -> Step<N> {
-        Step { lanes: self.lanes, records: self.records, actions: self.actions, state }
+        Step { lanes: self.lanes, records: self.records, actions: self.actions, rescue: self.rescue, state }
     }
 }
 

@@ -13,7 +13,7 @@ use super::settled::Settled;
 use crate::core::action::{Action, ClusterAction, Step};
 use crate::core::fleet::{Binding, Bound};
 use crate::core::units::time::Timestamp;
-use crate::ports::{Clock, Cloud, Cluster, Ledger};
+use crate::ports::{Clock, Cloud, Cluster, Ledger, urgency};
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// One pass; returns when the next one is due. A world that is still `settled` is not planned again.
@@ -99,7 +99,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let engine = Arc::clone(self);
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         while steps.try_join_next().is_some() {}
-        steps.spawn(async move {
+        steps.spawn(urgency::of(step.rescue, async move {
             let lanes = step.lanes.clone();
             let outcome = match engine.record(step).await {
                 Ok(recorded) => engine.execute(&recorded).await,
@@ -123,6 +123,6 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 tokio::time::sleep(std::time::Duration::from_millis(u64::try_from(stopped.hold.0).unwrap_or(1_000))).await;
             }
             engine.wake.notify_one();
-        });
+        }));
     }
 }

@@ -10,16 +10,27 @@ use std::time::Duration;
 
 use kube::core::Status;
 
+use super::turns::TURNS;
 use crate::ports::ClusterError;
 
 /// Longest wait for one answer of the API server.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Waits for `request`, at most [`CALL_TIMEOUT`], and classifies its failure. `what` says what was tried, e.g. `bind pod ml/chat-0`.
+/// Waits for a turn (see [`super::turns`]), and then for the answer as [`call_at_once`] does. A turn may be waited for as long as it takes: what waits is not on its way,
+/// and would only be decided again.
 ///
 /// # Errors
 /// Every [`ClusterError`].
 pub async fn call<T>(what: impl Display, request: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
+    let _turn = TURNS.take().await;
+    call_at_once(what, request).await
+}
+
+/// Waits for `request`, at most [`CALL_TIMEOUT`], and classifies its failure. `what` says what was tried, e.g. `bind pod ml/chat-0`.
+///
+/// # Errors
+/// Every [`ClusterError`].
+pub async fn call_at_once<T>(what: impl Display, request: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
     match tokio::time::timeout(CALL_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(sort(&what.to_string(), error)),

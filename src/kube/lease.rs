@@ -18,7 +18,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::errors::call;
+use super::errors::call_at_once;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::{Clock, ClusterError};
 
@@ -222,7 +222,7 @@ impl Candidate {
     async fn look(&mut self) -> Result<(), ClusterError> {
         let asked_at = self.clock.now();
         let name = self.settings.name.clone();
-        let lease = match self.patient(call(format!("read lease {name}"), self.api.get_opt(&name))).await? {
+        let lease = match self.patient(call_at_once(format!("read lease {name}"), self.api.get_opt(&name))).await? {
             Some(lease) => lease,
             None => Lease { metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() }, spec: None },
         };
@@ -275,8 +275,8 @@ impl Candidate {
         let (name, params) = (&self.settings.name, PostParams::default());
         let what = format!("write lease {name}");
         match lease.metadata.resource_version {
-            None => self.patient(call(what, self.api.create(&params, &lease))).await.map(|_| ()),
-            Some(_) => self.patient(call(what, self.api.replace(name, &params, &lease))).await.map(|_| ()),
+            None => self.patient(call_at_once(what, self.api.create(&params, &lease))).await.map(|_| ()),
+            Some(_) => self.patient(call_at_once(what, self.api.replace(name, &params, &lease))).await.map(|_| ()),
         }
     }
 
@@ -311,7 +311,7 @@ impl Candidate {
         }
         let name = self.settings.name.clone();
         let ours = |lease: &Lease| lease.spec.as_ref().and_then(|s| s.holder_identity.as_deref()) == Some(self.settings.identity.as_str());
-        let found = self.patient(call(format!("read lease {name}"), self.api.get_opt(&name))).await;
+        let found = self.patient(call_at_once(format!("read lease {name}"), self.api.get_opt(&name))).await;
         let given = match found {
             Ok(Some(mut lease)) if ours(&lease) => {
                 if let Some(spec) = &mut lease.spec {

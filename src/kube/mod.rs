@@ -24,6 +24,7 @@ pub mod pods;
 pub mod pools;
 mod pools_watch;
 pub mod shown;
+mod turns;
 pub mod user_data;
 pub mod validation_check;
 pub mod watch;

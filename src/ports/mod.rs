@@ -9,6 +9,7 @@ mod cluster;
 pub mod endpoint;
 mod ledger;
 pub mod percent_encoding;
+pub mod urgency;
 
 pub use clock::Clock;
 pub use cloud::{Cloud, CloudError, MalformedMessage, QueueMessage};

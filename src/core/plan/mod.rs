@@ -18,6 +18,7 @@ mod moving;
 mod pass;
 pub mod placing;
 mod reporting;
+mod rescue;
 mod terms;
 
 #[cfg(test)]
@@ -126,6 +127,7 @@ fn decide(notes: &mut Notes, settings: &Settings, world: &Snapshot, now: Timesta
     let holds_until = pass.holds_until();
     let (unasked_ends, held_ends) = (pass.unasked_ends, pass.held_ends);
     let looks_matter = pass.looks_matter.get();
+    rescue::mark(world, &mut pass.steps);
     Plan {
         steps: pass.steps,
         wake_at: pass.wake_at,

@@ -20,6 +20,7 @@ mod loops;
 mod maintenance;
 mod refusals;
 mod rehearsing;
+mod rescuing;
 mod returning;
 mod serving;
 mod taints;
