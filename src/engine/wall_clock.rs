@@ -3,7 +3,7 @@
 //! Decides: how fast a jump of the machine's clock is followed. Does not: run in the simulated world, which has a clock of its own.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::core::units::time::Timestamp;
 use crate::ports::Clock;
@@ -12,63 +12,99 @@ use crate::ports::Clock;
 #[derive(Debug, Clone, Copy)]
 pub struct WallClock;
 
-/// Of a difference to the machine's clock, this many milliseconds are made up for in a thousand.
-const SLEW_PER_MILLE: i64 = 10;
+/// Of a difference to the machine's clock, this much is made up for: a hundredth of the time that passes.
+const SLEW: i128 = 100;
 
-/// The time that was said last, and what a clock that cannot be set showed then.
+/// The time that was said last, and what a clock that cannot be set showed then. In nanoseconds: a busy process reads the clock every millisecond or more often,
+/// and what is rounded away at each reading would add up to minutes in an hour.
 #[derive(Debug, Clone, Copy)]
 struct Slewed {
-    said: i64,
+    said_nanos: i128,
     steady: Instant,
 }
 
 impl Slewed {
-    /// The time, in milliseconds since 1970: the last one and what has passed since, nearer to `wall` by a hundredth of that at most.
-    fn next(&mut self, wall: i64, steady: Instant) -> i64 {
-        let passed = i64::try_from(steady.saturating_duration_since(self.steady).as_millis()).unwrap_or(i64::MAX);
-        let (expected, most) = (self.said.saturating_add(passed), passed.saturating_mul(SLEW_PER_MILLE) / 1_000);
-        let nearer = wall.saturating_sub(expected).clamp(-most, most);
-        // What is less than a millisecond counts with the next reading.
+    /// The time since 1970: the last one and what has passed since, nearer to `wall` by a hundredth of that at most.
+    fn next(&mut self, wall: Duration, steady: Instant) -> Timestamp {
+        let passed = nanos(steady.saturating_duration_since(self.steady));
+        let (expected, most) = (self.said_nanos + passed, passed / SLEW);
         if passed > 0 {
-            *self = Slewed { said: expected.saturating_add(nearer), steady };
+            let said_nanos = expected + (nanos(wall) - expected).clamp(-most, most);
+            *self = Slewed { said_nanos, steady };
         }
-        self.said
+        Timestamp(i64::try_from(self.said_nanos / 1_000_000).unwrap_or(i64::MAX))
     }
+}
+
+fn nanos(span: Duration) -> i128 {
+    i128::try_from(span.as_nanos()).unwrap_or(i128::MAX / 4)
 }
 
 impl Clock for WallClock {
     #[allow(clippy::disallowed_methods, reason = "everything else uses this clock")]
     fn now(&self) -> Timestamp {
         static SLEWED: Mutex<Option<Slewed>> = Mutex::new(None);
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (wall, steady) = (i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX), Instant::now());
+        let (wall, steady) = (SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(), Instant::now());
         let mut slewed = SLEWED.lock().unwrap_or_else(PoisonError::into_inner);
-        Timestamp(slewed.get_or_insert(Slewed { said: wall, steady }).next(wall, steady))
+        slewed.get_or_insert(Slewed { said_nanos: nanos(wall), steady }).next(wall, steady)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    const START: Duration = Duration::from_secs(1_000);
+
+    fn clock(steady: Instant) -> Slewed {
+        Slewed { said_nanos: nanos(START), steady }
+    }
 
     /// An NTP client sets the machine's clock by four minutes.
     #[test]
     fn a_jump_of_the_machines_clock_is_followed_by_a_hundredth_of_the_time_that_passes() {
         let began = Instant::now();
         let at = |seconds: u64| began + Duration::from_secs(seconds);
-        for (jump, slowly) in [(240_000, 600), (-240_000, -600)] {
-            let mut clock = Slewed { said: 1_000_000, steady: began };
-            assert_eq!(clock.next(1_010_000, at(10)), 1_010_000, "it keeps time");
-            assert_eq!(clock.next(1_070_000 + jump, at(70)), 1_070_000 + slowly, "a minute is a minute");
+        for (ahead, slowly) in [(true, 600), (false, -600)] {
+            let jump = |time: Duration| if ahead { time + Duration::from_secs(240) } else { time - Duration::from_secs(240) };
+            let mut clock = clock(began);
+            let wall = |seconds: u64| START + Duration::from_secs(seconds);
+            assert_eq!(clock.next(wall(10), at(10)), Timestamp(1_010_000), "it keeps time");
+            assert_eq!(clock.next(jump(wall(70)), at(70)), Timestamp(1_070_000 + slowly), "a minute is a minute");
             let mut now = 70;
             while now < 70 + 25_000 {
                 now += 100;
-                clock.next(1_000_000 + i64::try_from(now).unwrap() * 1_000 + jump, at(now));
+                clock.next(jump(wall(now)), at(now));
             }
-            assert_eq!(clock.said, 1_000_000 + 25_070_000 + jump, "seven hours later it is made up for");
+            let made_up = i64::try_from(jump(wall(now)).as_millis()).unwrap();
+            assert_eq!(clock.next(jump(wall(now)), at(now)), Timestamp(made_up), "seven hours later it is made up for");
         }
-        let mut clock = Slewed { said: 5, steady: at(10) };
-        assert_eq!(clock.next(0, began), 5, "it never goes back");
+        let mut clock = Slewed { said_nanos: 5_000_000, steady: at(10) };
+        assert_eq!(clock.next(Duration::ZERO, began), Timestamp(5), "it never goes back");
+    }
+
+    /// With a thousand machines everything that is done asks for the time.
+    #[test]
+    fn however_often_it_is_read_it_keeps_time_and_follows() {
+        for micros in [300, 1_500, 1_999, 20_000, 99_999] {
+            let began = Instant::now();
+            let (mut clock, mut passed) = (clock(began), Duration::ZERO);
+            let mut said = Timestamp(0);
+            while passed < Duration::from_secs(100) {
+                passed += Duration::from_micros(micros);
+                said = clock.next(START + passed, began + passed);
+            }
+            assert_eq!(said.0, i64::try_from((START + passed).as_millis()).unwrap(), "read every {micros} microseconds");
+            let jump = Duration::from_secs(100);
+            while passed < Duration::from_secs(200) {
+                passed += Duration::from_micros(micros);
+                said = clock.next(START + passed + jump, began + passed);
+            }
+            let followed = said.0 - i64::try_from((START + passed).as_millis()).unwrap();
+            assert!(
+                (999..=1_001).contains(&followed),
+                "a second of a jump in a hundred, not {followed} ms, read every {micros} microseconds"
+            );
+        }
     }
 }
