@@ -279,9 +279,20 @@ async fn watch_policies(client: kube::Client, mut policies: Vec<WatchedPolicy>, 
     }
 }
 
+/// Asks Linux for pages of four kilobytes: an operator lives for months with half a gigabyte, and where two megabytes are given at once, every hole in what it
+/// holds is as large (with a thousand machines a third of its memory).
+#[cfg(target_os = "linux")]
+fn ask_for_small_pages() {
+    if let Err(fault) = rustix::thread::disable_transparent_huge_pages(true) {
+        info!(%fault, "Linux may give huge pages: the operator takes more memory than it needs");
+    }
+}
+
 /// Runs until SIGTERM or Ctrl-C, then gives the Lease back.
 pub async fn run(args: OperatorArgs) -> ExitCode {
     set_up_log(args.log_json);
+    #[cfg(target_os = "linux")]
+    ask_for_small_pages();
     if let Err(fault) = args.endpoint.check() {
         error!("{fault}");
         return ExitCode::FAILURE;

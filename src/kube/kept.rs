@@ -74,7 +74,7 @@ fn note_version<K: Resource>(view: &mut ClusterView, lane: Lane, object: &K) {
 }
 
 /// The object, if it can be read.
-fn readable<K>(guarded: Option<&std::sync::Arc<DeserializeGuard<K>>>) -> Option<&K> {
+fn readable<K>(guarded: Option<&DeserializeGuard<K>>) -> Option<&K> {
     guarded?.0.as_ref().ok()
 }
 
@@ -117,7 +117,7 @@ impl Kept {
         let known = self.view.pools.keys().chain(self.view.unreadable_pools.iter()).map(|name| cluster_wide(name.as_str()));
         for (key, object) in watches.pools.changes(!self.begun || namespaces_changed, known) {
             let name = PoolName::from(key.1);
-            let read = object.as_deref().map(|guarded| match &guarded.0 {
+            let read = object.as_ref().map(|guarded| match &guarded.0 {
                 Ok(pool) => {
                     pools::read(pool, &self.namespaces, &watches.ignored.label).map(|read| (pool, read)).map_err(|fault| fault.to_string())
                 }
@@ -185,7 +185,7 @@ impl Kept {
         let names = self.view.claims.keys().chain(self.view.unreadable_claims.keys());
         for (key, object) in watches.claims.changes(!self.begun, names.map(|name| cluster_wide(name.as_str()))) {
             let (name, view) = (ClaimName::from(key.1), &mut self.view);
-            match object.as_deref().map(|object| (object, claims::read_guarded(object))) {
+            match object.as_ref().map(|object| (object, claims::read_guarded(object))) {
                 Some((object, Ok(mut read))) => {
                     self.launches.share(&mut read.spec.frozen);
                     note_version(view, Lane::Claim(name.clone()), object);

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use super::api::GpuNodePool;
 use super::errors::{call, gone_is_done};
-use super::held::Held;
+use super::held::{Held, Packed};
 use crate::core::fleet::PoolsDefined;
 use crate::core::units::ids::Uid;
 use crate::ports::ClusterError;
@@ -46,7 +46,7 @@ impl Defined {
 }
 
 /// What is shown.
-pub(super) type Shown = (Held<DeserializeGuard<GpuNodePool>>, Defined);
+pub(super) type Shown = (Held<Packed<DeserializeGuard<GpuNodePool>>>, Defined);
 
 /// Watches node pools for ever. `keep` drops what nobody needs of one, and logs one that cannot be read.
 pub(super) async fn watch(

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::api::{GpuNodeClaim, GpuNodeClass, GpuNodePool, words};
-use super::held::Held;
+use super::held::{Form, Held, Pack, Packed};
 use super::kept::Kept;
 use super::pods::AttributionKeys;
 use super::pools_watch::{self, Defined};
@@ -52,24 +52,24 @@ impl Default for Ignored {
 
 /// All watches of lowtide.
 pub struct Watches {
-    pub(super) pods: Held<Guarded<Pod>>,
+    pub(super) pods: Held<Packed<Guarded<Pod>>>,
     /// Pods that are not ours: what they take from our nodes, and to drain them before a machine ends.
-    pub(super) others: Held<Guarded<Pod>>,
-    pub(super) volume_claims: Held<Guarded<PersistentVolumeClaim>>,
-    pub(super) volumes: Held<Guarded<PersistentVolume>>,
-    pub(super) storage_classes: Held<Guarded<StorageClass>>,
+    pub(super) others: Held<Packed<Guarded<Pod>>>,
+    pub(super) volume_claims: Held<Packed<Guarded<PersistentVolumeClaim>>>,
+    pub(super) volumes: Held<Packed<Guarded<PersistentVolume>>>,
+    pub(super) storage_classes: Held<Packed<Guarded<StorageClass>>>,
     /// Nodes that carry their instance id, and nodes of our classes that do not (EKS: it is in the provider id).
-    pub(super) nodes: [Held<Guarded<Node>>; 2],
-    pub(super) replica_sets: Held<Meta<ReplicaSet>>,
-    pub(super) deployments: Held<Guarded<Deployment>>,
-    pub(super) daemonsets: Held<Guarded<DaemonSet>>,
-    pub(super) namespaces: Held<Meta<Namespace>>,
-    pub(super) slices: Held<Guarded<EndpointSlice>>,
-    pub(super) pools: Held<Guarded<GpuNodePool>>,
+    pub(super) nodes: [Held<Packed<Guarded<Node>>>; 2],
+    pub(super) replica_sets: Held<Packed<Meta<ReplicaSet>>>,
+    pub(super) deployments: Held<Packed<Guarded<Deployment>>>,
+    pub(super) daemonsets: Held<Packed<Guarded<DaemonSet>>>,
+    pub(super) namespaces: Held<Packed<Meta<Namespace>>>,
+    pub(super) slices: Held<Packed<Guarded<EndpointSlice>>>,
+    pub(super) pools: Held<Packed<Guarded<GpuNodePool>>>,
     /// What defines them.
     pub(super) pools_defined: Defined,
-    pub(super) classes: Held<Guarded<GpuNodeClass>>,
-    pub(super) claims: Held<Guarded<GpuNodeClaim>>,
+    pub(super) classes: Held<Packed<Guarded<GpuNodeClass>>>,
+    pub(super) claims: Held<Packed<Guarded<GpuNodeClaim>>>,
     /// The cluster's UID: two clusters never share a launch template.
     pub(super) cluster_uid: String,
     pub(super) keys: AttributionKeys,
@@ -202,8 +202,11 @@ impl Watches {
 }
 
 /// The object of this name, if it can be read; for cluster-scoped kinds.
-fn named<K: Clone>(held: &Held<Guarded<K>>, name: &str) -> Option<K> {
-    held.get(&(String::new(), name.to_owned()))?.0.as_ref().ok().cloned()
+fn named<K>(held: &Held<Packed<Guarded<K>>>, name: &str) -> Option<K>
+where
+    Guarded<K>: Pack,
+{
+    held.get(&(String::new(), name.to_owned()))?.unpack().0.ok()
 }
 
 /// Strategy and replicas are all that is read of a Deployment; templates of a large cluster are megabytes.
@@ -249,9 +252,10 @@ impl Starter {
     }
 
     /// Watches objects of which one that cannot be read is logged; `trim` drops what nobody needs.
-    pub(super) fn guarded<K>(&mut self, held: &Held<Guarded<K>>, config: watcher::Config, trim: fn(&mut K))
+    pub(super) fn guarded<K, F>(&mut self, held: &Held<F>, config: watcher::Config, trim: fn(&mut K))
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        F: Form<Object = Guarded<K>> + Send + Sync + 'static,
     {
         self.start(held, config, move |object: &mut Guarded<K>| match &mut object.0 {
             Ok(valid) => {
@@ -263,9 +267,10 @@ impl Starter {
     }
 
     /// Watches the metadata of objects; `trim` drops what nobody needs.
-    pub(super) fn metadata<K>(&mut self, held: &Held<Meta<K>>, config: watcher::Config, trim: fn(&mut ObjectMeta))
+    pub(super) fn metadata<K, F>(&mut self, held: &Held<F>, config: watcher::Config, trim: fn(&mut ObjectMeta))
     where
         K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+        F: Form<Object = Meta<K>> + Send + Sync + 'static,
     {
         self.start(held, config, move |object: &mut Meta<K>| {
             trim(&mut object.metadata);
@@ -274,7 +279,7 @@ impl Starter {
     }
 
     /// Watches node pools, and by what they are defined.
-    fn pools(&mut self, held: &Held<Guarded<GpuNodePool>>, defined_by: &Defined, config: watcher::Config) {
+    fn pools(&mut self, held: &Held<Packed<Guarded<GpuNodePool>>>, defined_by: &Defined, config: watcher::Config) {
         let keep = |object: &mut Guarded<GpuNodePool>| {
             let fault = object.0.as_ref().err().map(|invalid| invalid.error.clone());
             trim_and_say(object, fault);
@@ -284,15 +289,15 @@ impl Starter {
     }
 
     /// Starts one watch. `keep` drops the unneeded parts of an object and returns its fault, if it has one.
-    fn start<K>(&mut self, held: &Held<K>, config: watcher::Config, keep: impl Fn(&mut K) -> Option<String> + Send + 'static)
+    fn start<F>(&mut self, held: &Held<F>, config: watcher::Config, keep: impl Fn(&mut F::Object) -> Option<String> + Send + 'static)
     where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        F: Form<Object: Clone + Debug + DeserializeOwned + Send + Sync + 'static> + Send + Sync + 'static,
     {
-        let keep = move |object: &mut K| {
+        let keep = move |object: &mut F::Object| {
             let fault = keep(object);
             trim_and_say(object, fault);
         };
-        let events = watcher(Api::<K>::all(self.client.clone()), config).default_backoff().modify(keep);
+        let events = watcher(Api::<F::Object>::all(self.client.clone()), config).default_backoff().modify(keep);
         let (held, changed) = (held.clone(), Arc::clone(&self.changed));
         self.tasks.spawn(async move {
             futures::pin_mut!(events);
@@ -300,7 +305,7 @@ impl Starter {
                 match event.map(|event| held.take_in(event)) {
                     Ok(true) => changed.notify_one(),
                     Ok(false) => (),
-                    Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is restarted"),
+                    Err(error) => tracing::warn!(kind = %F::Object::kind(&()), %error, "a watch failed and is restarted"),
                 }
             }
         });

@@ -1,7 +1,6 @@
 //! Nodes of ours and the pods of others on them, kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core_v1;
 use kube::core::DeserializeGuard;
@@ -34,17 +33,17 @@ impl KeptNodes {
         }
         for watched in &watches.nodes {
             let known = view.nodes.keys().map(|name| cluster_wide(name.as_str()));
-            touched.extend(watched.changes(!begun, known).into_iter().map(|((_, name), _)| NodeName::from(name)));
+            touched.extend(watched.changed(!begun, known).into_iter().map(|((_, name), _)| NodeName::from(name)));
         }
         for name in touched {
             let key = cluster_wide(name.as_str());
             // A Node that gets its instance id comes into the one watch and leaves the other, one after the other.
-            let object = watches.nodes.iter().rev().find_map(|watched| watched.get(&key));
+            let object = watches.nodes.iter().rev().find_map(|watched| watched.get(&key)).map(|object| object.unpack());
             self.read(object.as_ref(), name, view, sets);
         }
     }
 
-    fn read(&self, object: Option<&Arc<DeserializeGuard<core_v1::Node>>>, name: NodeName, view: &mut ClusterView, sets: &DaemonSets) {
+    fn read(&self, object: Option<&DeserializeGuard<core_v1::Node>>, name: NodeName, view: &mut ClusterView, sets: &DaemonSets) {
         let Some((node, mut read)) = readable(object).and_then(|node| Some((node, nodes::read(node)?))) else {
             take_out(&mut view.versions, &Lane::Node(name.clone()));
             take_out(&mut view.nodes, &name);

@@ -1,7 +1,6 @@
 //! Pods of ours, kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
@@ -94,13 +93,13 @@ impl KeptPods {
         let mut touched = self.around.catch_up(watches, view, (begun, classes_changed));
         touched.every_pod |= namespaces_changed && watches.keys.from_namespace;
         touched.namespaces = namespaces_changed;
-        let changed = watches.pods.changes(!begun, self.known.keys().cloned());
+        let changed = watches.pods.changed(!begun, self.known.keys().cloned());
         let again: BTreeSet<Key> = self.touched(&touched);
         let served = std::mem::take(&mut touched.served);
         let again = again.into_iter().filter(|key| changed.binary_search_by(|(of, _)| of.cmp(key)).is_err());
         let again: Vec<_> = again.map(|key| (watches.pods.get(&key), key)).map(|(object, key)| (key, object)).collect();
         for (key, object) in changed.into_iter().chain(again) {
-            self.read(watches, view, namespaces, key, object.as_ref());
+            self.read(watches, view, namespaces, key, object.map(|object| object.unpack()).as_ref());
         }
         for uid in &served {
             if self.keys.contains_key(uid) {
@@ -123,7 +122,7 @@ impl KeptPods {
         view: &mut ClusterView,
         namespaces: &NamespaceLabels,
         key: Key,
-        object: Option<&Arc<DeserializeGuard<Pod>>>,
+        object: Option<&DeserializeGuard<Pod>>,
     ) {
         let pod = readable(object);
         let uid = pod.map(|pod| pod.metadata.uid.clone().unwrap_or_default());

@@ -8,7 +8,7 @@ use kube::core::DeserializeGuard;
 use serde::Serialize;
 
 use super::super::endpoints::Endpoints;
-use super::super::held::{Held, Key};
+use super::super::held::{Held, Key, Pack, Packed};
 use super::super::watch::Watches;
 use super::super::workloads;
 use super::{put, readable, take_out};
@@ -127,7 +127,11 @@ impl Surroundings {
 }
 
 /// True if one of the objects has changed in what counts.
-fn take_in<K: Serialize>(objects: &mut BTreeMap<Key, VolumeObject>, held: &Held<DeserializeGuard<K>>, begun: bool) -> bool {
+fn take_in<K>(objects: &mut BTreeMap<Key, VolumeObject>, held: &Held<Packed<DeserializeGuard<K>>>, begun: bool) -> bool
+where
+    K: Serialize,
+    DeserializeGuard<K>: Pack,
+{
     let mut changed = false;
     for (key, object) in held.changes(!begun, objects.keys().cloned().collect::<Vec<_>>().into_iter()) {
         let read = readable::<K>(object.as_ref()).and_then(volume_object);

@@ -1,13 +1,12 @@
 //! Whatever the watches announce, in whatever order: the kept view is the one that is read from nothing.
 
-use kube::Resource;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::super::held::Held;
+use super::super::held::{Form, Held};
 use super::super::pods::AttributionKeys;
 use super::*;
 
@@ -36,13 +35,13 @@ const KINDS: usize = 14;
 /// Histories that are tried: a second or two in a build without optimisation.
 const CASES: u32 = 64;
 
-fn tell<K: Resource<DynamicType = ()> + DeserializeOwned>(held: &Held<K>, object: Value, there: bool) {
+fn tell<F: Form<Object: DeserializeOwned>>(held: &Held<F>, object: Value, there: bool) {
     let object = serde_json::from_value(object).unwrap();
     held.take_in(if there { Event::Apply(object) } else { Event::Delete(object) });
 }
 
 /// As [`tell`], of an object that somebody wrote nonsense into; what the API server would not let pass is passed over.
-fn tell_spoiled<K: Resource<DynamicType = ()> + DeserializeOwned>(held: &Held<K>, object: Value, there: bool, spoiling: &[(usize, usize)]) {
+fn tell_spoiled<F: Form<Object: DeserializeOwned>>(held: &Held<F>, object: Value, there: bool, spoiling: &[(usize, usize)]) {
     // Names are not theirs to choose: they are what objects are kept by.
     let mut spoiled = crate::mutation::spoiled(object.clone(), spoiling);
     for name in ["name", "namespace", "uid", "resourceVersion"] {
