@@ -1,7 +1,8 @@
-//! A bill of very many lines, as CSV, in gzip and as Parquet: how long each takes and how much memory this process held at most.
+//! A bill of very many lines, AWS's own and as FOCUS, as CSV, in gzip and as Parquet: how long each takes and how much memory this process held at most.
 //!
-//! Decides: the shape of the bill (16 columns, an hour of a machine to a line, one machine in a thousand ours), and that an import that holds more than
-//! [`MOST_MEMORY_KIB`], or takes longer than [`LONGEST_PER_MILLION`] for each million lines, is a failure.
+//! Decides: the shape of the bills (16 columns, an hour of a machine to a line, one machine in a thousand ours; as FOCUS, every other row is a vendor's API with a
+//! tag of its team), and that an import that holds more than [`MOST_MEMORY_KIB`], or takes longer than [`LONGEST_PER_MILLION`] for each million lines, is a
+//! failure.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -16,10 +17,58 @@ use super::timed;
 use lowtide::core::units::time::Millis;
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::lab::progress::Wait;
-use lowtide::ledger::import::{Format, Options, import};
+use lowtide::ledger::import::{Format, Imported, Mapping, Options, import};
 use lowtide::ledger::table_file::{self, Column, Kind, TableWriter};
 use lowtide::ledger::{connect, migrate};
 
+/// Whose bill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Aws,
+    Focus,
+}
+
+impl Of {
+    fn name(self) -> &'static str {
+        match self {
+            Of::Aws => "bill",
+            Of::Focus => "focus",
+        }
+    }
+
+    fn columns(self) -> [&'static str; 16] {
+        match self {
+            Of::Aws => COLUMNS,
+            Of::Focus => FOCUS_COLUMNS,
+        }
+    }
+
+    fn values(self, n: i64) -> [String; 16] {
+        match self {
+            Of::Aws => values(n),
+            Of::Focus => focus_values(n),
+        }
+    }
+}
+
+const FOCUS_COLUMNS: [&str; 16] = [
+    "BillingAccountId",
+    "BillingPeriodStart",
+    "ChargePeriodStart",
+    "ChargePeriodEnd",
+    "BilledCost",
+    "EffectiveCost",
+    "BillingCurrency",
+    "ServiceName",
+    "ServiceCategory",
+    "ChargeCategory",
+    "ChargeDescription",
+    "ProviderName",
+    "ResourceId",
+    "RegionId",
+    "SkuId",
+    "Tags",
+];
 const COLUMNS: [&str; 16] = [
     "identity_line_item_id",
     "bill_payer_account_id",
@@ -52,9 +101,10 @@ pub async fn import_in_each_form(server: &PrivatePostgres, lines: i64) -> Result
     let folder = std::env::temp_dir().join(format!("lowtide-bill-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let (mut done, mut beyond) = (Ok(()), Vec::new());
-    for form in ["cur.csv", "cur.csv.gz", "cur.parquet"] {
+    for (of, form) in [Of::Aws, Of::Focus].into_iter().flat_map(|of| ["csv", "csv.gz", "parquet"].map(|form| (of, form))) {
         if done.is_ok() {
-            done = import_one(server, &folder.join(form), lines).await.map(|found| beyond.extend(found));
+            let path = folder.join(format!("{}.{form}", of.name()));
+            done = import_one(server, of, &path, lines).await.map(|found| beyond.extend(found));
         }
     }
     std::fs::remove_dir_all(&folder)?;
@@ -64,9 +114,10 @@ pub async fn import_in_each_form(server: &PrivatePostgres, lines: i64) -> Result
 }
 
 /// Gives what is beyond its bound.
-async fn import_one(server: &PrivatePostgres, path: &Path, lines: i64) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+async fn import_one(server: &PrivatePostgres, of: Of, path: &Path, lines: i64) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let form = path.extension().map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default();
-    let database = format!("bill_{form}");
+    let name = of.name();
+    let database = format!("{name}_{form}");
     server.psql("template1", &format!("CREATE DATABASE {database}"))?;
     let url = server.url_of(&database);
     migrate(&url).await?;
@@ -79,8 +130,8 @@ async fn import_one(server: &PrivatePostgres, path: &Path, lines: i64) -> Result
          SELECT gen_random_uuid(), '2026-07-31', claim_uid, 'lowtide' FROM ledger.interval_opened"
     );
     server.psql(&database, &machines)?;
-    let wait = Wait::begin(format!("write a bill of {lines} lines as {form}"));
-    write(path, lines)?;
+    let wait = Wait::begin(format!("write {lines} lines of {name} as {form}"));
+    write(of, path, lines)?;
     wait.done("written");
     let mut connection = connect(&url).await?;
     // The kernel begins again with what is held now.
@@ -88,15 +139,26 @@ async fn import_one(server: &PrivatePostgres, path: &Path, lines: i64) -> Result
     let now = MONTH + Millis::from_hours(24 * 60);
     let files: Vec<PathBuf> = vec![path.to_owned()];
     let options = Options { complete: true, ..Options::default() };
-    let (taken, took) = timed("the import", import(&mut connection, Format::Cur, &files, options, now)).await?;
+    let mapping = Mapping::default();
+    let format = if of == Of::Focus { Format::Focus(&mapping) } else { Format::Cur };
+    let (imported, took) = timed("the import", import(&mut connection, format, &files, options, now)).await?;
     let megabytes = std::fs::metadata(path)?.len() / 1_000_000;
-    let new = taken.statements.first().map_or(0, |statement| statement.changes.new);
+    let taken = taken(server, &database, of, &imported)?;
     let kib = most_memory();
-    println!("bill as {form}: {new} lines ({megabytes} MB) in {:.1} s, {}", took.as_secs_f64(), in_words(kib, begins_again));
+    println!("{name} as {form}: {taken} lines ({megabytes} MB) in {:.1} s, {}", took.as_secs_f64(), in_words(kib, begins_again));
     std::fs::remove_file(path)?;
     server.psql("template1", &format!("DROP DATABASE {database} WITH (FORCE)"))?;
-    let said = beyond(usize::try_from(lines)?, new, took, kib);
-    Ok(said.into_iter().map(|said| format!("bill as {form}: {said}")).collect())
+    let said = beyond(usize::try_from(lines)?, taken, took, kib);
+    Ok(said.into_iter().map(|said| format!("{name} as {form}: {said}")).collect())
+}
+
+/// How many lines were taken: those of AWS's bill are counted; of FOCUS rows are added up, and each costs a dollar.
+fn taken(server: &PrivatePostgres, database: &str, of: Of, imported: &Imported) -> Result<usize, Box<dyn std::error::Error>> {
+    if of == Of::Aws {
+        return Ok(imported.statements.first().map_or(0, |statement| statement.changes.new));
+    }
+    let dollars = server.psql(database, "SELECT sum(cost_usd)::bigint FROM ledger.external_cost")?;
+    Ok(dollars.trim().parse::<usize>()? + imported.left_out)
 }
 
 /// What does not hold of an import: memory is bounded whatever the lines, time goes with them.
@@ -157,21 +219,61 @@ fn values(n: i64) -> [String; 16] {
     .map(str::to_owned)
 }
 
-fn write(path: &Path, lines: i64) -> Result<(), Box<dyn std::error::Error>> {
+fn focus_values(n: i64) -> [String; 16] {
+    let (machine, hour) = (n / 2 / HOURS, n / 2 % HOURS);
+    let at = |hour: i64| (MONTH + Millis::from_hours(hour)).to_string();
+    let (service, category, resource, sku, tags) = if n % 2 == 0 {
+        (
+            "Amazon Elastic Compute Cloud",
+            "Compute",
+            format!("arn:aws:ec2:eu-south-2:444455556666:instance/i-{machine}"),
+            "SKU1",
+            "{}".to_owned(),
+        )
+    } else {
+        ("Model API", "AI and Machine Learning", String::new(), "SKU2", format!("{{\"team\": \"team-{}\"}}", machine % 50))
+    };
+    [
+        "111122223333",
+        "2026-07-01T00:00:00Z",
+        &at(hour),
+        &at(hour + 1),
+        "1.0000000000",
+        "1.0000000000",
+        "USD",
+        service,
+        category,
+        "Usage",
+        &format!("hour {hour} of {machine}"),
+        "AWS",
+        &resource,
+        "eu-south-2",
+        sku,
+        &tags,
+    ]
+    .map(str::to_owned)
+}
+
+/// As a field of CSV.
+fn quoted(value: String) -> String {
+    if value.contains('"') { format!("\"{}\"", value.replace('"', "\"\"")) } else { value }
+}
+
+fn write(of: Of, path: &Path, lines: i64) -> Result<(), Box<dyn std::error::Error>> {
     let form = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     if form == "parquet" {
         let column = |name: &&str| Column { name: name.to_string(), kind: Kind::Text };
-        let mut writer = TableWriter::create(path, COLUMNS.iter().map(column).collect(), table_file::Format::Parquet)?;
+        let mut writer = TableWriter::create(path, of.columns().iter().map(column).collect(), table_file::Format::Parquet)?;
         for n in 0..lines {
-            writer.add(values(n).map(Some).to_vec())?;
+            writer.add(of.values(n).map(Some).to_vec())?;
         }
         return Ok(writer.finish()?);
     }
     let file = BufWriter::new(File::create(path)?);
     let mut text: Box<dyn Write> = if form == "gz" { Box::new(GzEncoder::new(file, Compression::default())) } else { Box::new(file) };
-    writeln!(text, "{}", COLUMNS.join(","))?;
+    writeln!(text, "{}", of.columns().join(","))?;
     for n in 0..lines {
-        writeln!(text, "{}", values(n).join(","))?;
+        writeln!(text, "{}", of.values(n).map(quoted).join(","))?;
     }
     Ok(text.flush()?)
 }

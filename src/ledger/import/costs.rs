@@ -76,10 +76,15 @@ pub(super) struct Content {
 impl Content {
     /// Adds what something cost on its days.
     pub(super) fn add(&mut self, source: &str, month: Timestamp, paid: &Paid, days: &[(Timestamp, MicroUsd)]) {
+        self.add_micro(source, month, paid, days.iter().map(|(day, amount)| (*day, i128::from(amount.0))));
+    }
+
+    /// As [`Content::add`], of sums in micro-dollars.
+    pub(super) fn add_micro(&mut self, source: &str, month: Timestamp, paid: &Paid, days: impl IntoIterator<Item = (Timestamp, i128)>) {
         self.owners.entry(paid.owner.id).or_insert_with(|| paid.owner.clone());
         let of_month = self.months.entry((source.to_owned(), month)).or_default();
-        for (day, amount) in days {
-            *of_month.entry((paid.item.clone(), paid.owner.id, *day, paid.model.clone())).or_default() += i128::from(amount.0);
+        for (day, micro) in days {
+            *of_month.entry((paid.item.clone(), paid.owner.id, day, paid.model.clone())).or_default() += micro;
         }
     }
 }

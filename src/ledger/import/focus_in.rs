@@ -5,6 +5,7 @@
 //! tagged as theirs, which the bill has already, are left out.
 //! Source: the FOCUS specification, <https://focus.finops.org>; 1.3 names the provider by `ServiceProviderName`.
 
+mod machines;
 mod mapping;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::PgConnection;
 
+use self::machines::{OfMachines, without_ours};
 pub use self::mapping::Mapping;
 use super::checks::{Check, Checks};
 use super::costs::{Content, Paid, owner_of, store};
@@ -102,15 +104,6 @@ fn only_known_columns(line: &Line, checks: &mut Checks) -> Result<(), ImportFaul
     })
 }
 
-/// An amount that names a machine, or a claim by its tag, until it is known whether it is ours.
-struct OfMachine {
-    instance: String,
-    claim_uid: String,
-    cell: (String, Timestamp),
-    paid: Paid,
-    days: Vec<(Timestamp, MicroUsd)>,
-}
-
 /// The share of a gateway's row that is our machines'.
 struct OfGateway {
     row: GatewayRow,
@@ -125,7 +118,7 @@ type RowsOfFiles = BTreeMap<(usize, usize), BTreeSet<u64>>;
 #[derive(Default)]
 struct Read {
     content: Content,
-    of_machines: Vec<OfMachine>,
+    of_machines: OfMachines,
     /// Our share of gateways that our machines use, until it is known whether one ran beside them.
     of_our_gateways: BTreeMap<(String, Timestamp), Vec<OfGateway>>,
     /// Sources that are called by their billing account, and that account.
@@ -158,9 +151,9 @@ pub(super) async fn take(
     versions.sort_by(|(a, _), (b, _)| a.age().cmp(&b.age()));
     newest_known(&versions, &mut options.checks)?;
     let (mut content, mut of_machines, mut accounts, mut of_our_gateways) =
-        (Content::default(), Vec::new(), BTreeMap::new(), BTreeMap::new());
+        (Content::default(), OfMachines::new(), BTreeMap::new(), BTreeMap::new());
     for (delivery, read) in versions {
-        of_machines.retain(|row: &OfMachine| !read.rows.contains_key(&row.cell));
+        of_machines.retain(|cell, _| !read.rows.contains_key(cell));
         of_machines.extend(read.of_machines);
         of_our_gateways.retain(|cell, _| !read.rows.contains_key(cell));
         of_our_gateways.extend(read.of_our_gateways);
@@ -203,27 +196,6 @@ fn newest_known(versions: &[(Delivery, Read)], checks: &mut Checks) -> Result<()
         }
     }
     Ok(())
-}
-
-/// Adds what is about machines of others; gives how many rows are about machines of ours.
-async fn without_ours(connection: &mut PgConnection, of_machines: Vec<OfMachine>, content: &mut Content) -> Result<usize, LedgerFault> {
-    let instances: BTreeSet<&str> = of_machines.iter().map(|row| row.instance.as_str()).collect();
-    let instances: Vec<String> = instances.into_iter().map(str::to_owned).collect();
-    let claims: BTreeSet<&str> = of_machines.iter().map(|row| row.claim_uid.as_str()).collect();
-    let claims: Vec<String> = claims.into_iter().map(str::to_owned).collect();
-    let ours = sqlx::query!(
-        "SELECT DISTINCT instance, claim_uid FROM ledger.interval_opened WHERE instance = ANY($1) OR claim_uid = ANY($2)",
-        &instances,
-        &claims
-    );
-    let ours = ours.fetch_all(&mut *connection).await.map_err(LedgerFault::during("look for machines of ours"))?;
-    let (ours_by_id, ours_by_tag): (BTreeSet<String>, BTreeSet<String>) = ours.into_iter().map(|row| (row.instance, row.claim_uid)).unzip();
-    let is_ours = |row: &OfMachine| ours_by_id.contains(&row.instance) || ours_by_tag.contains(&row.claim_uid);
-    let (ours, others): (Vec<_>, Vec<_>) = of_machines.into_iter().partition(is_ours);
-    for row in others {
-        content.add(&row.cell.0, row.cell.1, &row.paid, &row.days);
-    }
-    Ok(ours.len())
 }
 
 /// Adds our share of gateways in times in which no machine of ours ran: no line of the bill has it. Gives how many rows the bill has our share of.
@@ -379,8 +351,7 @@ fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options,
     // As volumes of our machines are tagged.
     let claim_uid = tags.get("lowtide-claim-uid");
     if instance.is_some() || claim_uid.is_some() {
-        let [instance, claim_uid] = [instance, claim_uid].map(|id| id.unwrap_or_default().to_owned());
-        read.of_machines.push(OfMachine { instance, claim_uid, cell, paid, days });
+        read.of_machines.entry(cell).or_default().add([instance, claim_uid], paid, &days);
     } else if !is_shared || of_others.0 != 0 {
         read.content.add(&cell.0, month, &paid, &days);
     }
@@ -474,7 +445,8 @@ mod tests {
                     let days = || read.content.months.iter().flat_map(|(cell, days)| days.keys().map(move |key| (cell.1, key.2)));
                     assert!(days().all(|(month, day)| REACH.contains(&month.0) && REACH.contains(&day.0) && day.0 % DAY == 0), "{:?}", read.content);
                     let rows: usize = read.rows.values().flat_map(BTreeMap::values).map(BTreeSet::len).sum();
-                    assert!(rows as u64 <= file.lines && read.of_machines.len() as u64 <= file.lines);
+                    let of_machines: usize = read.of_machines.values().map(machines::Machines::rows).sum();
+                    assert!(rows as u64 <= file.lines && of_machines as u64 <= file.lines);
                 }
                 Err(fault) => assert!(fault.to_string().contains("nothing was imported"), "{fault}"),
             }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::PgConnection;
 
-use self::rows::{Buckets, Row, Vendor, read};
+use self::rows::{Buckets, Report, Row, Vendor, read};
 use super::checks::{Check, Checks};
 use super::delivery::each_file_once;
 use super::entries::known_workloads;
@@ -84,13 +84,7 @@ pub(super) async fn take(
     let mut buckets = Buckets::default();
     let checks = &mut options.checks;
     let files = each_file_once(paths, |number, path| {
-        let (file, rows, more, vendor) = read(path, &mut buckets)?;
-        if more {
-            open_page.entry(vendor).or_insert_with(|| path.to_path_buf());
-        } else {
-            last_page.insert(vendor);
-        }
-        for row in rows {
+        let Report { file, more, vendor } = read(path, &mut buckets, |row| {
             spoken.once(checks, number, path, &row)?;
             let workload = match projects.of(&row) {
                 Some(workload) => {
@@ -100,6 +94,12 @@ pub(super) async fn take(
                 None => of_nobody(&row),
             };
             add(of_vendors.entry(row.vendor).or_default(), &row, &workload);
+            Ok(())
+        })?;
+        if more {
+            open_page.entry(vendor).or_insert_with(|| path.to_path_buf());
+        } else {
+            last_page.insert(vendor);
         }
         Ok(file)
     })?;

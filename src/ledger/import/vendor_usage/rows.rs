@@ -96,65 +96,86 @@ struct CacheCreation {
 /// Spans of the buckets of pages, with usage or without, by vendor: start and end.
 pub(super) type Buckets = BTreeMap<Vendor, BTreeMap<Timestamp, Timestamp>>;
 
-/// A file's rows, whether the vendor has more, and which vendor that is. The buckets of its pages are added to `buckets`.
-pub(super) fn read(path: &Path, buckets: &mut Buckets) -> Result<(ReadFile, Vec<Row>, bool, Option<Vendor>), ImportFault> {
+/// What a file is besides its rows.
+pub(super) struct Report {
+    pub file: ReadFile,
+    /// Whether the vendor has more.
+    pub more: bool,
+    /// Which vendor wrote it; not known of a file without rows and buckets.
+    pub vendor: Option<Vendor>,
+}
+
+/// Gives each row of a file to `take`, as it is read. The buckets of its pages are added to `buckets`.
+pub(super) fn read(
+    path: &Path,
+    buckets: &mut Buckets,
+    mut take: impl FnMut(Row) -> Result<(), ImportFault>,
+) -> Result<Report, ImportFault> {
     let is_json = with_text(path, |text| {
         let start =
             text.fill_buf().map(|bytes| bytes.iter().copied().find(|b| !b.is_ascii_whitespace() && !matches!(b, 0xef | 0xbb | 0xbf)));
         Ok(start.is_ok_and(|byte| matches!(byte, Some(b'{' | b'['))))
     })?;
+    let mut vendor = None;
     if !is_json {
-        let mut rows = Vec::new();
         let file = each_line(
             path,
             &[],
             |_| true,
             |line| {
-                rows.extend(csv_row(line)?);
-                Ok(())
+                let Some(row) = csv_row(line)? else { return Ok(()) };
+                vendor.get_or_insert(row.vendor);
+                take(row)
             },
         )?;
-        let vendor = rows.first().map(|row| row.vendor);
-        return Ok((file, rows, false, vendor));
+        return Ok(Report { file, more: false, vendor });
     }
-    let pages = with_text(path, |text| pages_of(path, text))?;
-    let mut rows = Vec::new();
-    for (part, page) in pages.iter().enumerate() {
-        for bucket in &page.data {
-            if let (Some((from, to)), Some(vendor)) = (span_of(bucket), vendor_of(bucket)) {
-                let end = buckets.entry(vendor).or_default().entry(from).or_insert(to);
-                *end = (*end).max(to);
+    let (mut part, mut lines, mut more) = (0, 0, false);
+    with_text(path, |text| {
+        each_page(path, text, |page| {
+            for bucket in &page.data {
+                let of = vendor_of(bucket);
+                // A page without usage has buckets as well.
+                vendor = vendor.or(of);
+                if let (Some((from, to)), Some(of)) = (span_of(bucket), of) {
+                    let end = buckets.entry(of).or_default().entry(from).or_insert(to);
+                    *end = (*end).max(to);
+                }
+                for counted in &bucket.results {
+                    lines += 1;
+                    take(page_row(path, part, bucket, counted)?)?;
+                }
             }
-            for counted in &bucket.results {
-                rows.push(page_row(path, part, bucket, counted)?);
-            }
-        }
-    }
-    let file = ReadFile { name: name_of(path), sha256: sha256_of(path)?, lines: u64::try_from(rows.len()).unwrap_or(u64::MAX) };
-    // A page without usage has buckets as well.
-    let vendor = pages.iter().flat_map(|page| &page.data).find_map(vendor_of);
-    Ok((file, rows, pages.last().is_some_and(|page| page.has_more), vendor))
+            part += 1;
+            more = page.has_more;
+            Ok(())
+        })
+    })?;
+    Ok(Report { file: ReadFile { name: name_of(path), sha256: sha256_of(path)?, lines }, more, vendor })
 }
 
 /// One page, an array of pages, or pages one after the other.
-fn pages_of(path: &Path, text: &mut dyn std::io::BufRead) -> Result<Vec<Page>, ImportFault> {
+fn each_page(
+    path: &Path,
+    text: &mut dyn std::io::BufRead,
+    mut take: impl FnMut(Page) -> Result<(), ImportFault>,
+) -> Result<(), ImportFault> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Pages {
         One(Page),
         Several(Vec<Page>),
     }
-    let mut pages = Vec::new();
     let (text, _) = Bounded::new(text, MOST_PAGES);
     for read in serde_json::Deserializer::from_reader(std::io::BufReader::new(text)).into_iter::<Pages>() {
         let expected = "expected pages of a usage report: {\"data\": [{\"results\": [...]}]}";
         let read = read.map_err(|fault| malformed(path, u64::try_from(fault.line()).unwrap_or(1), format!("{expected}; {fault}")))?;
         match read {
-            Pages::One(page) => pages.push(page),
-            Pages::Several(several) => pages.extend(several),
+            Pages::One(page) => take(page)?,
+            Pages::Several(several) => several.into_iter().try_for_each(&mut take)?,
         }
     }
-    Ok(pages)
+    Ok(())
 }
 
 /// When a bucket begins and ends.
@@ -290,7 +311,13 @@ mod tests {
     fn rows(name: &str, text: &str) -> Result<(Vec<Row>, bool), String> {
         let path = std::env::temp_dir().join(format!("lowtide-vendor-{}-{name}", std::process::id()));
         std::fs::write(&path, text).unwrap();
-        let found = read(&path, &mut Buckets::default()).map(|(_, rows, more, _)| (rows, more)).map_err(|fault| fault.to_string());
+        let mut rows = Vec::new();
+        let keep = |row| {
+            rows.push(row);
+            Ok(())
+        };
+        let found = read(&path, &mut Buckets::default(), keep).map(|report| report.more).map_err(|fault| fault.to_string());
+        let found = found.map(|more| (rows, more));
         std::fs::remove_file(path).unwrap();
         found
     }
