@@ -2,6 +2,7 @@
 #![cfg(all(feature = "ledger", feature = "lab"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod answers;
 mod archive;
 mod bills;
 mod calculator;
@@ -12,6 +13,7 @@ mod facts;
 mod feeds;
 mod fetching;
 mod focus;
+mod focus_mistakes;
 mod forms;
 mod gateways;
 mod gpu_use;
