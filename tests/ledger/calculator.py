@@ -76,6 +76,7 @@ class Machine:
         self.waived = spot and facts["ended_by"] == "ec2-interruption" and self.ran < HOUR
         self.hours = range((self.billed + HOUR - 1) // HOUR)
         self.pods = [self.pod(pod, others) for pod in facts["pods"]]
+        self.used_elsewhere = {}
 
     def span(self, hour):
         start = self.start + hour * HOUR
@@ -191,7 +192,7 @@ class Machine:
         cut = self.cut()
         feed, bill, spans, used = defaultdict(int), defaultdict(int), defaultdict(list), defaultdict(int)
         on_feed, on_bill, beside = set(), set(), defaultdict(lambda: defaultdict(int))
-        away = defaultdict(lambda: defaultdict(int))
+        away, lasted = defaultdict(lambda: defaultdict(int)), {}
         long = defaultdict(int)
         for line in lines:
             if line["source"] == "bill" and line["line"] == "use" and line["to"] - line["from"] > HOUR:
@@ -218,6 +219,8 @@ class Machine:
                 far = not a <= line["from"] < b and not overlap(a, b, line["from"], line["to"]) and month(line["from"]) != month(a)
                 if line["line"] == "use" and far:
                     away[n][day_of(line["from"])] += units
+                    first, last = lasted.get((n, day_of(line["from"])), (line["from"], line["to"]))
+                    lasted[n, day_of(line["from"])] = (min(first, line["from"]), max(last, line["to"]))
                 elif line["line"] == "use":
                     bill[n] += units
                     on_bill.add(n)
@@ -265,7 +268,11 @@ class Machine:
             if isinstance(n, tuple):
                 # Nobody ran then: before the machine began it is boot, after its end drain.
                 hour, a, _ = cut[n[0]]
-                far_use[hour, n[1], "boot" if n[1] < day_of(a) else "drain"] += micro
+                line = "boot" if n[1] < day_of(a) else "drain"
+                far_use[hour, n[1], line] += micro
+                # Its time is that of the bill's lines, an hour of it.
+                first, last = lasted[n]
+                self.used_elsewhere[hour, n[1], line] = (first, min(last, first + HOUR))
                 continue
             # What no line speaks of is all open, as far as it is not free.
             truths[n] = (source, micro, micro if n in lineless else held, n in free)
@@ -340,6 +347,23 @@ def units(text):
     return int(Decimal(text.replace(" USD", "")) * TEN_DECIMALS)
 
 
+class Rates:
+    """Dollars for a unit of a currency: the last rate on or before the day."""
+
+    def __init__(self, file):
+        self.rates = defaultdict(dict)
+        for row in csv.DictReader(open(file, newline="")):
+            self.rates[row["currency"]][ms(row["day"])] = Decimal(row["usd_per_unit"])
+
+    def units(self, amount, currency, at):
+        """An amount in dollars with ten decimals."""
+        if currency in ("", "USD"):
+            return units(amount)
+        rates = self.rates[currency]
+        rate = rates[max(day for day in rates if day <= at)]
+        return half_away(Fraction(units(amount)) * Fraction(rate))
+
+
 def half_away(amount):
     """Whole, and half away from nothing."""
     return floor(amount + Fraction(1, 2)) if amount >= 0 else -floor(-amount + Fraction(1, 2))
@@ -357,7 +381,7 @@ def of_gateway(row, amount, used):
         given = up_to
 
 
-def bill_lines(files, known):
+def bill_lines(files, known, rates):
     """The last version's lines, each once by its identity; lines of one kind about one span are one. Of gateways that our machines use, their parts."""
     seen, added, hours, invoiced = {}, defaultdict(int), defaultdict(int), []
     for name in files:
@@ -365,8 +389,9 @@ def bill_lines(files, known):
             seen[row["identity_line_item_id"], row["line_item_line_item_type"]] = row
     used = defaultdict(lambda: defaultdict(int))
     for row in seen.values():
-        is_use = row["line_item_line_item_type"] == "SavingsPlanCoveredUsage" or "SpotUsage" in row["line_item_usage_type"]
-        if is_use and row["line_item_line_item_type"] != "Credit" and row["line_item_resource_id"] in known:
+        kind = row["line_item_line_item_type"]
+        is_use = kind in ("SavingsPlanCoveredUsage", "DiscountedUsage") or (kind == "Usage" and "SpotUsage" in row["line_item_usage_type"])
+        if is_use and row["line_item_resource_id"] in known:
             of_span = used[row["line_item_usage_account_id"], row["line_item_usage_start_date"], row["line_item_usage_end_date"]]
             of_span[row["line_item_resource_id"]] += half_away(Fraction(Decimal(row["line_item_usage_amount"])) * HOUR)
     for row in seen.values():
@@ -374,24 +399,35 @@ def bill_lines(files, known):
         if "natgateway/" in row["line_item_resource_id"]:
             line = "credit" if kind == "Credit" else "nat" if "NatGateway" in usage else "transfer"
             a, b = ms(row["line_item_usage_start_date"]), ms(row["line_item_usage_end_date"])
-            for instance, part in of_gateway(row, units(row["line_item_unblended_cost"]), used):
+            cost = rates.units(row["line_item_unblended_cost"], row["line_item_currency_code"], a)
+            for instance, part in of_gateway(row, cost, used):
                 if part:
                     added[instance, line, False, usage, row["line_item_operation"], a, b] += part
             continue
         if not row["line_item_resource_id"].startswith("i-"):
             continue
         invoiced.append(row["bill_invoice_id"] != "")
-        cost, line = row["line_item_unblended_cost"], "use"
+        cost, net, line = row["line_item_unblended_cost"], row.get("line_item_net_unblended_cost") or "", "use"
         if kind in ("Credit", "Refund", "Tax"):
             line = kind.lower()
+        elif kind.endswith("Discount"):
+            # Where there are net columns, discounts are in them.
+            cost, net, line = net or cost, "", "discount"
         elif kind == "SavingsPlanCoveredUsage":
-            cost = row["savings_plan_savings_plan_effective_cost"]
+            cost, net = row["savings_plan_savings_plan_effective_cost"], row.get("savings_plan_net_savings_plan_effective_cost") or ""
+        elif kind == "DiscountedUsage":
+            cost, net = row["reservation_effective_cost"], row["reservation_net_effective_cost"]
         elif "Bytes" in usage:
             line = "transfer"
         a, b = ms(row["line_item_usage_start_date"]), ms(row["line_item_usage_end_date"])
-        covered = kind == "SavingsPlanCoveredUsage"
+        covered = kind in ("SavingsPlanCoveredUsage", "DiscountedUsage")
         key = (row["line_item_resource_id"], line, covered, usage, row["line_item_operation"], a, max(a, b))
-        added[key] += units(cost)
+        cost = rates.units(cost, row["line_item_currency_code"], a)
+        added[key] += cost
+        if net:
+            # A negotiated discount has a line of its own: the cost before it stays what the machine cost.
+            off = (row["line_item_resource_id"], "discount", False, usage, row["line_item_operation"], a, max(a, b))
+            added[off] += rates.units(net, row["line_item_currency_code"], a) - cost
         if line == "use":
             hours[key] += half_away(Fraction(Decimal(row["line_item_usage_amount"])) * HOUR)
     closed = bool(invoiced) and all(invoiced)
@@ -423,12 +459,28 @@ def over_days(period, micro):
     return {first + n: up_to[n + 1] - up_to[n] for n in range(days)}
 
 
-def entered(files, column):
+def entered(files, column, rates):
     for name in files:
         for row in csv.DictReader(open(name, newline="")):
-            micro = half_even(Fraction(Decimal(row[column])) * 10**6)
+            first = ms(row["period"] if len(row["period"]) == 10 else row["period"] + "-01")
+            micro = half_even(Fraction(rates.units(row[column], row.get("currency") or "", first), 10_000))
             for day, part in over_days(row["period"], micro).items():
                 yield day, row, part
+
+
+def of_focus(files, rates):
+    """What FOCUS files say by day: the effective cost over its span by time, cut down towards nothing, and the rest on the last day."""
+    for name in files:
+        for row in csv.DictReader(open(name, newline="")):
+            a, b = ms(row["ChargePeriodStart"]), ms(row["ChargePeriodEnd"])
+            micro = half_even(Fraction(rates.units(row["EffectiveCost"], row["BillingCurrency"], a), 10_000))
+            tags, given = json.loads(row["Tags"]), 0
+            days = range(day_of(a), day_of(b - 1) + 1)
+            for day in days:
+                end = min((day + 1) * DAY, b)
+                up_to = micro if day == days[-1] else int(Fraction(micro * (end - a), b - a))
+                yield day, {"team": tags.get("Squad", ""), "workload": tags.get("app", ""), "item": "AI Vendor: Chat model"}, up_to - given
+                given = up_to
 
 
 def retagged(facts, workload, team, day):
@@ -449,7 +501,8 @@ def clock_hours(start, length, amount):
 
 
 def books(facts):
-    lines = bill_lines(facts["bill"], set(facts["known"]))
+    rates = Rates(facts["rates"])
+    lines = bill_lines(facts["bill"], set(facts["known"]), rates)
     for instance, more in feed_lines(facts["feed"]).items():
         lines[instance] += more
     shares, daily, hourly = {}, defaultdict(lambda: [0] * 8), defaultdict(Fraction)
@@ -466,20 +519,25 @@ def books(facts):
             start, end = machine.span(hour)
             a, b = (pods[pod]["start"],) * 2 if line == "egress" else (max(start, day * DAY), min(end, (day + 1) * DAY))
             if not day_of(start) <= day <= day_of(end - 1):
-                # Billed in another month than the machine ran in.
-                a = b = day * DAY
+                # Billed in another month than the machine ran in: use at its time, the rest at the day's start.
+                a, b = machine.used_elsewhere.get((hour, day, line), (day * DAY,) * 2)
             if owner:
                 for at, part in clock_hours(a, b - a, row[1]):
                     hourly[owner["workload"], at] += part
-    for day, row, micro in entered(facts["costs"], "cost_usd"):
+    others, billed = defaultdict(int), defaultdict(int)
+    for day, row, micro in list(entered(facts["costs"], "cost_usd", rates)) + list(of_focus(facts["focus"], rates)):
+        others[month(day * DAY)] += micro
         sums = daily[f"{day}/{row['team'] or '-'}/overhead"]
         daily[f"{day}/{row['team'] or '-'}/overhead"] = [sums[0], sums[1] + micro, *sums[2:]]
         if row["workload"]:
+            billed[row["workload"], day, row["item"]] += micro
             for at, part in clock_hours(day * DAY, DAY, micro):
                 hourly[row["workload"], at] += part
     revenue = defaultdict(int)
-    for day, row, micro in entered(facts["revenue"], "revenue_usd"):
+    earned = defaultdict(int)
+    for day, row, micro in entered(facts["revenue"], "revenue_usd", rates):
         revenue[f"{day}/{row['workload']}"] += micro
+        earned[month(day * DAY)] += micro
     per_unit = {}
     for name in facts["usage"]:
         for row in csv.DictReader(open(name, newline="")):
@@ -492,10 +550,63 @@ def books(facts):
         "shares": shares,
         "daily": {key: sums[:5] for key, sums in daily.items() if any(sums[:5])},
         "savings": savings(daily),
+        "ai_cost": ai_cost(daily, others, earned),
+        "economics": economics(facts, hourly, {key[:2] for key, micro in billed.items() if micro}),
         "revenue": {key: micro for key, micro in revenue.items() if micro},
         "hourly": {f"{workload} {hour}": float(cost / 10**6) for (workload, hour), cost in hourly.items() if cost},
         "per_unit": {workload: [str(float(cost / 10**6)), str(float(cost / count / 10**6)) if count else None] for workload, (cost, count) in per_unit.items()},
     }
+
+
+def ai_cost(daily, others, earned):
+    """By month: machines with what the bill gives back on them, vendors' APIs, transfer, storage, the rest, all of it, what was earned, and what is left."""
+    found = defaultdict(lambda: [0] * 5)
+    for key, sums in daily.items():
+        day, _, line = key.split("/")
+        place = 0 if line in USE or line in ("credit", "refund", "discount") else 2 if line in ("egress", "transfer", "nat") else 3 if line == "volume" else 4
+        if line != "overhead":
+            found[month(int(day) * DAY)][place] += sums[1]
+    for of_month, micro in others.items():
+        found[of_month][1] += micro
+    rows = {}
+    for of_month in set(found) | set(earned):
+        parts = found[of_month]
+        if any(parts):
+            cost, made = sum(parts), earned.get(of_month, 0)
+            rows[of_month] = [*parts, cost, made, made - cost if of_month in earned else 0]
+    return rows
+
+
+def economics(facts, hourly, billed):
+    """By month and endpoint: dollars by request, by 1,000 tokens in and by 1,000 tokens out, each over the hours in which they are known. Of what a vendor
+    produced only on days for which the workload has a vendor's bill (`billed`)."""
+    counts = defaultdict(lambda: [None] * 3)
+    for name in facts["usage"]:
+        for row in csv.DictReader(open(name, newline="")):
+            counts[row["workload"], ms(row["hour"]) // HOUR][0] = Fraction(int(row["requests"]))
+    for name in facts["vendor"]:
+        for bucket in json.load(open(name))["data"]:
+            first, last = bucket["start_time"] // 3_600, bucket["end_time"] // 3_600
+            for result in bucket["results"]:
+                said = [result["num_model_requests"], result["input_tokens"], result["output_tokens"]]
+                for place, amount in enumerate(said):
+                    # Evenly over the hours, in millionths.
+                    up_to = [amount * 10**6 * n // (last - first) for n in range(last - first + 1)]
+                    for n in range(last - first):
+                        if (facts["vendor_workload"], (first + n) // 24) not in billed:
+                            continue
+                        counts[facts["vendor_workload"], first + n][place] = Fraction(up_to[n + 1] - up_to[n], 10**6)
+    sums = defaultdict(lambda: [[Fraction(0), Fraction(0)] for _ in range(3)])
+    for (workload, hour), known in counts.items():
+        if (workload, hour) in hourly:
+            for place, amount in enumerate(known):
+                if amount is not None:
+                    of = sums[f"{month(hour * HOUR)} {workload}"][place]
+                    of[0] += hourly[workload, hour]
+                    of[1] += amount
+    by = [1, 1000, 1000]
+    each = {key: [float(cost / amount / 10**6 * by[n]) if amount else None for n, (cost, amount) in enumerate(of)] for key, of in sums.items()}
+    return {key: figures for key, figures in each.items() if any(figure is not None for figure in figures)}
 
 
 def savings(daily):

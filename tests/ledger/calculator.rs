@@ -9,7 +9,7 @@ use lowtide::core::units::ids::ObjectRef;
 use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::workload::need::UsageUnit;
-use lowtide::ledger::import::{Check, Checks, Format, Options, import, retract};
+use lowtide::ledger::import::{Check, Checks, Format, Mapping, Options, Projects, Rates, import, retract};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::report::{By, Month, unit_costs};
 use lowtide::ledger::retag::{NewRetag, retag};
@@ -65,9 +65,20 @@ fn later(machine: &mut Machine) {
     }
 }
 
-/// A version of July's bill: some hours of some machines, at prices of its own.
+/// Columns of drawn bills besides those of [`HEADER`].
+const MORE: &str = "resource_tags_user_lowtide_share,line_item_net_unblended_cost,savings_plan_net_savings_plan_effective_cost,reservation_effective_cost,\
+    reservation_net_effective_cost";
+const RATES: &str = "day,currency,usd_per_unit\n2026-06-19,EUR,1.0833\n2026-07-20,EUR,1.1037\n2026-07-21,EUR,0.98765\n2026-08-01,EUR,1.2\n2026-08-20,EUR,1.3\n";
+
+/// A version of July's bill: some hours of some machines, at prices of its own; some in euros, some with net columns.
 fn drawn_bill(dice: &mut Dice, machines: &[Machine], invoice: &str) -> String {
-    let mut text = format!("{},resource_tags_user_lowtide_share\n", HEADER.trim_end());
+    let (in_euros, with_net) = (dice.one_in(3), dice.one_in(2));
+    let text = drawn_lines(dice, machines, invoice, with_net);
+    if in_euros { text.replace(",USD,", ",EUR,") } else { text }
+}
+
+fn drawn_lines(dice: &mut Dice, machines: &[Machine], invoice: &str, with_net: bool) -> String {
+    let mut text = format!("{},{MORE}\n", HEADER.trim_end());
     let gateway = "arn:aws:ec2:us-east-1:444455556666:natgateway/nat-1";
     for machine in machines {
         let (first, last) = (machine.interval.from.since(DAY).0 / 3_600_000, machine.interval.to.since(DAY).0 / 3_600_000);
@@ -80,15 +91,38 @@ fn drawn_bill(dice: &mut Dice, machines: &[Machine], invoice: &str) -> String {
             let cost = format!("{}.{:010}", dice.between(0, 20), dice.between(0, 9_999_999_999));
             let part = if dice.one_in(2) { "1".to_owned() } else { format!("0.{:03}", dice.between(1, 999)) };
             let mut share = String::new();
-            let drawn = match dice.between(1, 15) {
-                1 => line(&id, "SavingsPlanCoveredUsage", &instance, "BoxUsage:g6.xlarge", hour, "1", "30", &cost),
+            // Net amounts, where this bill has them: unblended, of a plan, and of a reservation.
+            let mut net = || match with_net && !dice.one_in(4) {
+                true => format!("{}.{:010}", dice.between(0, 20), dice.between(0, 9_999_999_999)),
+                false => String::new(),
+            };
+            let (net, plan_net, reserved_net) = (net(), net(), net());
+            let mut more = ",,,".to_owned();
+            let drawn = match dice.between(1, 18) {
+                1 => {
+                    more = format!(",{plan_net},,");
+                    line(&id, "SavingsPlanCoveredUsage", &instance, "BoxUsage:g6.xlarge", hour, "1", "30", &cost)
+                }
+                16 => {
+                    more = format!(",,{cost},{reserved_net}");
+                    line(&id, "DiscountedUsage", &instance, "BoxUsage:g6.xlarge", hour, &part, "0", "")
+                }
+                17 => line(&id, "Refund", &instance, "SpotUsage:g6.xlarge", hour, "0", &format!("-{cost}"), ""),
+                18 => {
+                    // Where there are net columns, a discount's own line has nothing left.
+                    more = if with_net { "0,,,".to_owned() } else { more };
+                    line(&id, "EdpDiscount", &instance, "SpotUsage:g6.xlarge", hour, "0", &format!("-{cost}"), "")
+                }
                 2 => line(&id, "Credit", &instance, "SpotUsage:g6.xlarge", hour, "0", &format!("-{cost}"), ""),
                 3 => line(&id, "Usage", &instance, "DataTransfer-Out-Bytes", hour, "9", &cost, ""),
                 4 => line(&id, "Usage", &format!("i-stranger-{}", machine.name), "BoxUsage:m5.large", hour, "1", &cost, ""),
                 15 => line(&id, "Usage", &instance, "USE1-EUS2-AWS-Out-Bytes", hour, "9", &cost, ""),
                 5 => line(&id, "Tax", &instance, "", hour, "1", &cost, ""),
                 6 => line(&id, "Usage", "vol-1", "EBS:VolumeUsage.gp3", hour, "1", &cost, ""),
-                7..=9 => line(&id, "Usage", &instance, "SpotUsage:g6.xlarge", hour, &part, &cost, ""),
+                7..=9 => {
+                    more = format!("{net},,,");
+                    line(&id, "Usage", &instance, "SpotUsage:g6.xlarge", hour, &part, &cost, "")
+                }
                 10 | 11 => {
                     share = ["", "100", "37.5", "0.0000001"][usize::try_from(dice.between(0, 3)).unwrap()].to_owned();
                     let (kind, usage) =
@@ -98,7 +132,7 @@ fn drawn_bill(dice: &mut Dice, machines: &[Machine], invoice: &str) -> String {
                 }
                 _ => continue,
             };
-            text.push_str(&format!("{},{share}\n", drawn.trim_end().replacen(",,", &format!(",{invoice},"), 1)));
+            text.push_str(&format!("{},{share},{more}\n", drawn.trim_end().replacen(",,", &format!(",{invoice},"), 1)));
         }
     }
     text
@@ -110,7 +144,7 @@ fn by_the_day(dice: &mut Dice, name: &str, days: std::ops::RangeInclusive<i64>, 
     let of_day = |id: &str, kind: &str, resource: &str, usage: &str, day: i64, amount: &str, cost: &str, plan: &str| {
         let [hour, end] = [day * 24 + 1, (day + 1) * 24].map(|hour| (DAY + Millis::from_hours(hour)).to_string());
         let line = line(id, kind, resource, usage, day * 24, amount, cost, plan).replacen(&hour, &end, 1);
-        format!("{},\n", line.trim_end().replacen(",,", &format!(",{invoice},"), 1))
+        format!("{},,,,,\n", line.trim_end().replacen(",,", &format!(",{invoice},"), 1))
     };
     let (instance, mut text) = (format!("i-{name}"), String::new());
     for day in days {
@@ -140,6 +174,8 @@ struct Holding {
     bill: Vec<PathBuf>,
     feed: Vec<PathBuf>,
     costs: Vec<PathBuf>,
+    focus: Vec<PathBuf>,
+    vendor: Vec<PathBuf>,
     revenue: Vec<PathBuf>,
     usage: Vec<PathBuf>,
 }
@@ -148,13 +184,15 @@ struct Holding {
 async fn versions(
     connection: &mut PgConnection,
     format: Format<'_>,
+    rates: &Rates,
     dice: &mut Dice,
     mut draw: impl FnMut(&mut Dice, i64) -> PathBuf,
 ) -> Vec<PathBuf> {
     let mut held: Vec<PathBuf> = Vec::new();
     for version in 0..dice.between(1, 3) {
         let file = draw(dice, version);
-        let taken = import(connection, format, std::slice::from_ref(&file), accepting_all(), LATER).await.unwrap();
+        let options = Options { rates: rates.clone(), ..accepting_all() };
+        let taken = import(connection, format, std::slice::from_ref(&file), options, LATER).await.unwrap();
         if taken.statements.iter().all(|statement| statement.same) {
             continue;
         }
@@ -169,24 +207,77 @@ async fn versions(
     held
 }
 
-async fn entered(connection: &mut PgConnection, dice: &mut Dice, folder: &Folder, workload: &str, holding: &mut Holding) {
-    holding.costs = versions(connection, Format::Costs, dice, |dice, version| {
-        let mut text = "period,item,cost_usd,team,workload\n".to_owned();
+/// Costs as FOCUS of another provider: hours, days and spans across days, some in euros, some of a team, some of a workload.
+fn drawn_focus(dice: &mut Dice, workloads: [&str; 2]) -> String {
+    let mut text = "BillingAccountId,BillingCurrency,BillingPeriodStart,ChargeCategory,ChargePeriodStart,ChargePeriodEnd,EffectiveCost,ProviderName,ResourceId,\
+        ServiceName,Tags\n"
+        .to_owned();
+    for n in 0..dice.between(3, 12) {
+        let from = DAY + Millis::from_hours(dice.between(0, 60));
+        let to = from + Millis::from_hours([1, 24, 37][usize::try_from(dice.between(0, 2)).unwrap()]);
+        let currency = if dice.one_in(3) { "EUR" } else { "USD" };
+        let (whole, part) = (dice.between(0, 90), dice.between(0, 9_999_999_999));
+        let sign = if dice.one_in(5) { "-" } else { "" };
+        let owner = match dice.between(0, 2) {
+            0 => String::new(),
+            1 => format!("\"\"Squad\"\": \"\"t{}\"\"", dice.between(1, 2)),
+            _ => format!("\"\"app\"\": \"\"ml/{}\"\"", workloads[usize::from(dice.one_in(2))]),
+        };
+        text.push_str(&format!(
+            "acct,{currency},2026-07-01T00:00:00Z,Usage,{from},{to},{sign}{whole}.{part:010},AI Vendor,row-{n},Chat model,\"{{{owner}}}\"\n"
+        ));
+    }
+    text
+}
+
+/// A day of a vendor's usage, as OpenAI's API has it.
+fn drawn_vendor_usage(dice: &mut Dice) -> String {
+    let (requests, tokens_in, tokens_out) = (dice.between(0, 900), dice.between(0, 90_000), dice.between(0, 9_000));
+    let start = DAY.0 / 1_000;
+    let result = json!({
+        "object": "organization.usage.completions.result", "input_tokens": tokens_in, "output_tokens": tokens_out, "num_model_requests": requests,
+        "project_id": "proj_a", "model": "m-1",
+    });
+    let bucket = json!({ "object": "bucket", "start_time": start, "end_time": start + 86_400, "results": [result] });
+    json!({ "object": "page", "data": [bucket], "has_more": false, "next_page": null }).to_string()
+}
+
+async fn entered(
+    connection: &mut PgConnection,
+    rates: &Rates,
+    dice: &mut Dice,
+    folder: &Folder,
+    [workload, other]: [&str; 2],
+    holding: &mut Holding,
+) {
+    let mapping = Mapping::read(&folder.file("tags.csv", "label,tag\nteam,Squad\nworkload,app\n")).unwrap();
+    holding.focus = versions(connection, Format::Focus(&mapping), rates, dice, |dice, version| {
+        folder.file(&format!("focus-{version}.csv"), &drawn_focus(dice, [workload, other]))
+    })
+    .await;
+    let projects = Projects::read(&folder.file("projects.csv", &format!("field,value,workload\nproject,proj_a,ml/{other}\n"))).unwrap();
+    holding.vendor = versions(connection, Format::VendorUsage(&projects), rates, dice, |dice, version| {
+        folder.file(&format!("vendor-{version}.json"), &drawn_vendor_usage(dice))
+    })
+    .await;
+    holding.costs = versions(connection, Format::Costs, rates, dice, |dice, version| {
+        let mut text = "period,item,cost_usd,currency,team,workload\n".to_owned();
         for (item, workload) in [("api", String::new()), ("gpu-cloud", format!("ml/{workload}"))] {
             let period = ["2026-07".to_owned(), format!("2026-07-{:02}", dice.between(20, 22))]
                 [usize::try_from(dice.between(0, 1)).unwrap()]
             .clone();
             text.push_str(&format!(
-                "{period},{item},{}.{:06},t{},{workload}\n",
+                "{period},{item},{}.{:06},{},t{},{workload}\n",
                 dice.between(0, 900),
                 dice.between(0, 999_999),
+                if dice.one_in(3) { "EUR" } else { "USD" },
                 dice.between(1, 2)
             ));
         }
         folder.file(&format!("costs-{version}.csv"), &text)
     })
     .await;
-    holding.revenue = versions(connection, Format::Revenue, dice, |dice, version| {
+    holding.revenue = versions(connection, Format::Revenue, rates, dice, |dice, version| {
         let period = ["2026-07", "2026-07-21"][usize::try_from(dice.between(0, 1)).unwrap()];
         folder.file(
             &format!("revenue-{version}.csv"),
@@ -195,7 +286,7 @@ async fn entered(connection: &mut PgConnection, dice: &mut Dice, folder: &Folder
     })
     .await;
     // One day, so that one version is one file.
-    holding.usage = versions(connection, Format::Usage, dice, |dice, version| {
+    holding.usage = versions(connection, Format::Usage, rates, dice, |dice, version| {
         let hours: String = (0..24)
             .map(|hour| match dice.one_in(4) {
                 true => String::new(),
@@ -271,6 +362,29 @@ async fn compare(connection: &mut PgConnection, expected: &Value, seed: u64) {
         let (found, wanted) = (by_hour.get(key).copied().unwrap_or_default(), wanted.get(key).and_then(Value::as_f64).unwrap_or_default());
         assert!((found - wanted).abs() < 1e-6, "seed {seed}: {key}: {found} by the hour, {wanted} by the calculator");
     }
+    let dollars = "trunc(round({} * 1000000))";
+    let economics = ["machines_usd", "vendor_api_usd", "transfer_usd", "storage_usd", "other_usd", "cost_usd", "revenue_usd", "margin_usd"];
+    let economics = economics.map(|name| dollars.replace("{}", &format!("sum({name})")));
+    let of_month = asked(connection, "to_char(month, 'YYYY-MM')", &economics.each_ref().map(String::as_str), "ledger.ai_cost_month").await;
+    assert_eq!(figures(&expected["ai_cost"]), of_month, "seed {seed}: ai_cost_month");
+    let of_endpoint = "SELECT to_char(month, 'YYYY-MM') || ' ' || workload_namespace || '/' || workload_name,
+                              ARRAY[usd_per_request, usd_per_1000_tokens_in, usd_per_1000_tokens_out]::float8[]
+                       FROM ledger.unit_economics WHERE workload_namespace = 'ml'";
+    let rows: Vec<(String, Vec<Option<f64>>)> = sqlx::query_as(of_endpoint).fetch_all(&mut *connection).await.unwrap();
+    let by_endpoint: BTreeMap<String, Vec<Option<f64>>> = rows.into_iter().collect();
+    let wanted = expected["economics"].as_object().unwrap();
+    for (endpoint, figures) in wanted {
+        let found = by_endpoint.get(endpoint).unwrap_or_else(|| panic!("seed {seed}: {endpoint} is in no row"));
+        for (found, wanted) in found.iter().zip(figures.as_array().unwrap()) {
+            let near = match (found, wanted.as_f64()) {
+                (Some(found), Some(wanted)) => (found - wanted).abs() <= 1e-9 + wanted.abs() * 1e-6,
+                (found, wanted) => found.is_none() && wanted.is_none(),
+            };
+            assert!(near, "seed {seed}: {endpoint}: {:?} by the view, {figures} by the calculator", by_endpoint[endpoint]);
+        }
+    }
+    let known = by_endpoint.iter().filter(|(_, figures)| figures.iter().any(Option::is_some));
+    assert!(known.clone().all(|(endpoint, _)| wanted.contains_key(endpoint)), "seed {seed}: {by_endpoint:?} against {wanted:?}");
     let july = "2026-07".parse::<Month>().unwrap().days();
     let report = unit_costs(connection, &july, UsageUnit::Requests, By::Workload, &[]).await.unwrap();
     for (workload, figure) in expected["per_unit"].as_object().unwrap() {
@@ -279,7 +393,7 @@ async fn compare(connection: &mut PgConnection, expected: &Value, seed: u64) {
         let near = |a: &str, b: &str, by: f64| (a.parse::<f64>().unwrap() - b.parse::<f64>().unwrap()).abs() <= by;
         // A report's dollars have four decimals, its unit costs four digits.
         assert!(near(row[2].as_deref().unwrap(), figure[0].as_str().unwrap(), 0.0001), "seed {seed}: {row:?} {figure}");
-        assert!(near(row[3].as_deref().unwrap(), each, each.parse::<f64>().unwrap() / 1_000.0), "seed {seed}: {row:?} {figure}");
+        assert!(near(row[3].as_deref().unwrap(), each, each.parse::<f64>().unwrap().abs() / 1_000.0), "seed {seed}: {row:?} {figure}");
     }
 }
 
@@ -314,6 +428,8 @@ async fn an_independent_calculator_finds_the_same_figures_to_the_micro_dollar() 
         let (early, late) = records.split_at(records.len() / 2);
         ledger.write(early).await.unwrap();
         let mut holding = Holding::default();
+        let rates_file = folder.file("rates.csv", RATES);
+        let rates = Rates::read(&rates_file).unwrap();
         let fed: String = machines.iter().filter(|_| dice.one_in(2)).map(|machine| feed_lines(machine, (3, 2))).collect();
         if !fed.is_empty() {
             let file = folder.file("123456789012.2026-07-20-00.001.x", &format!("{FEED_HEADER}{fed}"));
@@ -321,15 +437,17 @@ async fn an_independent_calculator_finds_the_same_figures_to_the_micro_dollar() 
             holding.feed.push(file);
         }
         let some: Vec<Machine> = machines.iter().filter(|_| !dice.one_in(3)).cloned().collect();
-        holding.bill = versions(&mut connection, Format::Cur, &mut dice, |dice, version| {
+        holding.bill = versions(&mut connection, Format::Cur, &rates, &mut dice, |dice, version| {
             let invoice = if dice.one_in(3) { "INV-1" } else { "" };
             folder.file(&format!("bill-{version}/cur.csv"), &drawn_bill(dice, &some, invoice))
         })
         .await;
         ledger.write(late).await.unwrap();
         post(&mut connection, LATER).await.unwrap();
-        let of_first = machines.iter().find_map(|machine| machine.stays.first()).unwrap().workload.clone();
-        entered(&mut connection, &mut dice, &folder, &of_first, &mut holding).await;
+        let mut workloads = machines.iter().filter_map(|machine| Some(machine.stays.first()?.workload.as_str()));
+        let of_first = workloads.next().unwrap().to_owned();
+        let of_another = workloads.find(|workload| *workload != of_first).unwrap().to_owned();
+        entered(&mut connection, &rates, &mut dice, &folder, [&of_first, &of_another], &mut holding).await;
         let retags = corrected(&mut connection, &mut dice, &machines).await;
         let moved = moves.iter().filter_map(|record| match record {
             LedgerRecord::Migration(m) => Some(json!({
@@ -345,7 +463,8 @@ async fn an_independent_calculator_finds_the_same_figures_to_the_micro_dollar() 
         let history = json!({
             "known": known.collect::<Vec<_>>(),
             "machines": machines.iter().map(facts_of).collect::<Vec<_>>(), "moves": moved.collect::<Vec<_>>(), "bill": holding.bill, "feed": holding.feed,
-            "costs": holding.costs, "revenue": holding.revenue, "usage": holding.usage, "retags": retags,
+            "costs": holding.costs, "focus": holding.focus, "vendor": holding.vendor, "vendor_workload": format!("ml/{of_another}"),
+            "revenue": holding.revenue, "usage": holding.usage, "retags": retags, "rates": rates_file,
         });
         let expected = calculated(&folder, &history);
         compare(&mut connection, &expected, seed).await;
@@ -408,7 +527,7 @@ fn the_calculator_is_right_about_an_hour_worked_out_by_hand() {
     let bill = folder.file("cur.csv", &format!("{HEADER}{}", line("1", "Usage", "i-m", "SpotUsage:g6.xlarge", 0, "1", "0.40", "")));
     let history = json!({
         "machines": [facts_of(&machine)], "known": ["i-m"], "moves": [], "bill": [bill], "feed": [], "costs": [], "revenue": [], "usage": [],
-        "retags": [],
+        "retags": [], "focus": [], "vendor": [], "vendor_workload": "", "rates": folder.file("rates.csv", RATES),
     });
     let day = Timestamp(DAY.0).0 / DAY_MS;
     let shares = figures(&calculated(&folder, &history)["shares"]);

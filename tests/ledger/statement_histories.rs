@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lowtide::core::units::time::Millis;
 use lowtide::ledger::connect;
-use lowtide::ledger::import::{Check, Format, Options, import};
+use lowtide::ledger::import::{Check, Format, Mapping, Options, Projects, import};
 use sqlx::PgConnection;
 
 use crate::facts::{Bench, DAY, Dice, Machine, bench};
@@ -40,6 +40,31 @@ fn drawn_bill(dice: &mut Dice, machines: &[Machine], invoice: &str) -> Vec<Strin
         }
     }
     lines.iter().map(|line| line.replacen(",,", &format!(",{invoice},"), 1)).collect()
+}
+
+const FOCUS: &str = "BillingAccountId,BillingCurrency,BillingPeriodStart,ChargeCategory,ChargePeriodStart,ChargePeriodEnd,EffectiveCost,ProviderName,ResourceId,\
+    ServiceName,Tags\n";
+
+/// A version of a vendor's July: rows of teams, some about machines of ours, which the bill has.
+fn drawn_focus(dice: &mut Dice, amount: i64) -> String {
+    let mut row = |n: i64| {
+        let (from, to) = (DAY + Millis::from_hours(7 * n), DAY + Millis::from_hours(7 * n + dice.between(1, 30)));
+        // What changes by more than half is another test's.
+        let resource = ["", "i-a", "i-stranger"][usize::try_from(n % 3).unwrap()];
+        let team = 1 + n % 2;
+        format!(
+            "acct,USD,2026-07-01T00:00:00Z,Usage,{from},{to},{amount}.{n:010},AI Vendor,{resource},Chat model,\"{{\"\"Squad\"\": \"\"t{team}\"\"}}\"\n"
+        )
+    };
+    (0..4).map(&mut row).collect()
+}
+
+/// A version of a day as OpenAI's API has it.
+fn vendor_usage(requests: i64) -> String {
+    let start = DAY.0 / 1_000;
+    let result = serde_json::json!({ "input_tokens": 7 * requests, "output_tokens": requests, "num_model_requests": requests, "project_id": "proj_a", "model": "m-1" });
+    let bucket = serde_json::json!({ "start_time": start, "end_time": start + 86_400, "results": [result] });
+    serde_json::json!({ "object": "page", "data": [bucket], "has_more": false, "next_page": null }).to_string()
 }
 
 /// INV-13: any split, order, repetition and history of versions gives the books of the last version of each period.
@@ -103,11 +128,16 @@ async fn any_split_order_repetition_and_history_gives_the_books_of_the_last_vers
             }
         }
         import(&mut connections[1], Format::Cur, &[last], options(), LATER).await.unwrap();
-        // Revenue, other costs and usage: the last of several is what holds, however often each is given.
+        // Revenue, other costs, ours and as FOCUS, and usage, ours and a vendor's: the last of several is what holds, however often each is given.
+        let mapping = Mapping::read(&folder.file("tags.csv", "label,tag\nteam,Squad\n")).unwrap();
+        // Without a mapping usage is the vendor's project's: of ours the usage is given above.
+        let projects = Projects::default();
         for (format, header) in [
-            (Format::Revenue, "period,workload,revenue_usd"),
-            (Format::Costs, "period,item,cost_usd,team"),
-            (Format::Usage, "hour,workload,requests"),
+            (Format::Revenue, "period,workload,revenue_usd\n"),
+            (Format::Costs, "period,item,cost_usd,team\n"),
+            (Format::Usage, "hour,workload,requests\n"),
+            (Format::Focus(&mapping), FOCUS),
+            (Format::VendorUsage(&projects), ""),
         ] {
             let versions: Vec<PathBuf> = (0..dice.between(1, 3))
                 .map(|n| {
@@ -116,9 +146,12 @@ async fn any_split_order_repetition_and_history_gives_the_books_of_the_last_vers
                     let text = match format {
                         Format::Revenue => format!("2026-07,ml/of-search,{amount}\n"),
                         Format::Costs => format!("2026-07-{:02},api,{amount},t{}\n", dice.between(1, 31), dice.between(1, 2)),
+                        Format::Focus(_) => drawn_focus(&mut dice, amount),
+                        Format::VendorUsage(_) => vendor_usage(amount),
                         _ => format!("2026-07-20T07:00:00Z,ml/of-search,{amount}\n"),
                     };
-                    folder.file(&format!("{header}/{n}.csv").replace(',', "-"), &format!("{header}\n{text}"))
+                    let name: String = header.chars().filter(char::is_ascii_lowercase).take(40).collect();
+                    folder.file(&format!("given-{name}/{n}"), &format!("{header}{text}"))
                 })
                 .collect();
             for (n, file) in versions.iter().enumerate() {
