@@ -249,6 +249,48 @@ async fn versions_of_a_report_are_fetched_once_and_replace_one_another() {
 }
 
 /// The older report, overwritten in place, as Parquet or CSV: the manifest's ETag tells versions apart.
+/// The documented commands, with the program, as each role: a trial, the report, the feed, and what is refused.
+#[tokio::test]
+async fn the_program_fetches_for_writers_and_for_nobody_else() {
+    let Some(s3) = S3::start().await else { return };
+    let Bench { url, ledger, server } = bench().await;
+    server.psql("postgres", crate::roles::LOGINS).unwrap();
+    machine(&ledger).await;
+    let mut owner = connect(&url).await.unwrap();
+    let folder = Folder::new("fetching-program");
+    version(&s3, &folder, "2026-07-25T01:00:00.000Z", "1.10");
+    let row = "2026-07-20 00:00:00 UTC\tSpotUsage:g6.xlarge\tRunInstances\ti-a\tsir\t9 USD\t1.0 USD\t1.0 USD\t1\n";
+    s3.put("billing", &[("spot/111122223333.2026-07-20-00.001.aaaa.gz", &gzip(&folder, &format!("{FEED_HEADER}{row}")))]);
+    let run = |role: &str, command: &str| {
+        let command = format!("{command} --since 2026-07-01 --endpoint-url {}", s3.url);
+        crate::roles::run(&folder.0, &server.url_for(role, "postgres"), &command)
+    };
+    let (cur, feed) = ("lowtide ledger fetch cur s3://billing/exports/cur/", "lowtide ledger fetch feed s3://billing/spot/");
+    for role in ["finance", "auditor"] {
+        for command in [cur, feed] {
+            let fault = run(role, command).unwrap_err();
+            assert!(fault.contains("permission denied"), "{role}: {fault}");
+        }
+    }
+    let tried = run("operator", &format!("{cur} --dry-run")).unwrap();
+    assert!(tried.contains("Nothing was written") && tried.contains("search          1.000000"), "{tried}");
+    let held = "SELECT count(*) FROM ledger.statement";
+    assert_eq!(server.psql("postgres", held).unwrap().trim(), "0", "a trial takes nothing");
+    let taken = run("operator", cur).unwrap();
+    assert!(taken.contains("cur-Manifest.json") && cost(&mut owner).await == "11.00", "{taken}");
+    let again = run("operator", cur).unwrap();
+    assert!(!again.trim().is_empty() && cost(&mut owner).await == "11.00", "{again}");
+    let taken = run("operator", feed).unwrap();
+    assert!(taken.contains("2026-07-20-00.001"), "{taken}");
+    version(&s3, &folder, "2026-08-05T01:00:00.000Z", "4.00");
+    let refused = run("operator", cur).unwrap_err();
+    assert!(refused.contains("--accept amount-changed") && cost(&mut owner).await == "11.00", "{refused}");
+    run("operator", &format!("{cur} --accept amount-changed")).unwrap();
+    assert_eq!(cost(&mut owner).await, "40.00");
+    let statements = crate::roles::run(&folder.0, &server.url_for("finance", "postgres"), "lowtide ledger statements --held").unwrap();
+    assert!(statements.contains("bill") && statements.contains("feed"), "{statements}");
+}
+
 #[tokio::test]
 async fn an_overwritten_report_is_fetched_when_its_manifest_changes() {
     let Some(s3) = S3::start().await else { return };

@@ -242,7 +242,8 @@ fn every_row_of_what_went_wrong_has_its_test() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = String::new();
     let rules = ["src/core/accounting/bill", "src/core/accounting/posting"];
-    for folder in ["tests/ledger", "src/ledger/import", "src/ledger/import/reading"].into_iter().chain(rules) {
+    for folder in ["tests/ledger", "src/ledger/import", "src/ledger/import/reading", "src/ledger/import/focus_in"].into_iter().chain(rules)
+    {
         for entry in std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.extension().is_some_and(|extension| extension == "rs") {
                 sources.push_str(&std::fs::read_to_string(entry).unwrap());
