@@ -45,7 +45,7 @@ enum Command {
     Console(cli::console::ConsoleArgs),
     /// Runs the operator; the chart's Deployment starts this.
     #[cfg(feature = "live")]
-    Operator(cli::operator::OperatorArgs),
+    Operator(Box<cli::operator::OperatorArgs>),
     /// What `kubectl lowtide` answers, for those who have not installed the plugin: what lowtide did in this cluster, and why.
     #[cfg(feature = "live")]
     Kubectl(cli::kubectl::PluginArgs),
@@ -82,7 +82,7 @@ async fn main() -> ExitCode {
         Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Crds(args) => cli::crds::run(args),
         Command::Console(args) => cli::console::run(args).await,
-        Command::Operator(args) => cli::operator::run(args).await,
+        Command::Operator(args) => cli::operator::run(*args).await,
         Command::Kubectl(args) => cli::kubectl::run(args).await,
         Command::Check(args) => cli::check::run(args).await,
         Command::Adopt(args) => cli::adopt::run(args).await,
