@@ -3,7 +3,7 @@
 //! Decides: nothing. An object that the watch no longer shows is gone.
 //!
 //! Objects are held as they are where they are read again and again, and as JSON ([`Packed`]) where they are read once, when a watch shows them: the types of the
-//! API have a field for everything that an object may say, and a pod of which two kilobytes are kept takes twelve.
+//! API have a field for everything that an object may say, and a pod of which three kilobytes are kept takes twelve.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
